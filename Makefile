@@ -1,0 +1,47 @@
+# Every target sets up what it needs: a fresh machine wants Python 3.11 or newer, make, and a package index.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SLIDE ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check docs study bench clean
+
+help:  ## List the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 10
+
+setup: $(VENV)/.installed  ## Make .venv and install wsicomp with its development tools
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[all]" --group dev
+	touch $@
+
+demo: setup  ## Encode, decode and verify a tissue slide at depths 1 to 4; SLIDE=path.svs takes your own
+	$(BIN)/python -m benchmarks.demo $(SLIDE)
+
+test: setup  ## Run the tests; with WSICOMP_DATA set, on real slides and patches too
+	$(BIN)/python -m pytest
+
+check: setup  ## Lint, types, import direction, and the command reference
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest tests/test_docs.py
+
+docs: setup  ## Write the command reference in README.md anew
+	$(BIN)/python -m tests.reference
+
+study: setup  ## Train and evaluate the founding study on the patches in WSICOMP_DATA
+	$(BIN)/python -m benchmarks.study
+
+bench: setup  ## Measure start-up time and memory; results in benchmarks/results
+	$(BIN)/python -m benchmarks.startup
+	$(BIN)/python -m benchmarks.memory
+
+clean:  ## Remove everything that make made
+	rm -rf $(VENV) demo runs .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,81 @@
+"""Peak memory of encoding and of decoding against the size of the slide, each in a process of its own.
+
+    python -m benchmarks.memory [GIGAPIXELS ...]      writes benchmarks/results/memory.json; 0.1, 1 and 4 by default
+
+The slides are tissue by half and glass by half, and their files small: the tile table points many times at the same few
+JPEG tiles. Decoding is of a whole level to a pyramid for the smallest slide only, and of 200 random regions for each.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.factories import huge_slide
+from wsicomp.evaluation.machine import describe_machine
+
+RESULTS = Path(__file__).parent / "results" / "memory.json"
+ENTRY = "from wsicomp.cli.main import run; run()"
+REGIONS = """
+import sys, numpy as np, wsicomp
+rng = np.random.default_rng(0)
+with wsicomp.open(sys.argv[1]) as slide:
+    for x, y in zip(*(rng.integers(side - 512, size=200) for side in slide.dimensions)):
+        slide.read_region((int(x), int(y)), 0, (512, 512))
+"""
+
+
+def main() -> None:
+    """Measure and write the results."""
+    sizes = [float(word) for word in sys.argv[1:]] or [0.1, 1.0, 4.0]
+    rows = []
+    for gigapixels in sizes:
+        with tempfile.TemporaryDirectory() as folder:
+            slide, store = Path(folder) / "slide.svs", Path(folder) / "slide.zarr"
+            huge_slide(slide, gigapixels)
+            encoding = ["-c", ENTRY, "encode", str(slide), "-o", str(store), "--depth", "3", "--json"]
+            encode_rss, output = peak_rss(encoding)
+            result = json.loads(output)["results"][0]
+            regions_rss, _ = peak_rss(["-c", REGIONS, str(store)])
+        rows.append(
+            {
+                "gigapixels": gigapixels,
+                "encode_peak_rss_bytes": encode_rss,
+                "regions_peak_rss_bytes": regions_rss,
+                "tissue_tiles": result["tissue_tiles"],
+                "encode_tiles_per_s": round(result["tissue_tiles"] / result["seconds"], 1),
+            }
+        )
+        print(json.dumps(rows[-1]), flush=True)
+    spread = {
+        key: round(max(row[key] for row in rows) / min(row[key] for row in rows), 3)
+        for key in ("encode_peak_rss_bytes", "regions_peak_rss_bytes")
+    }
+    print("largest over smallest:", spread)
+    document = {
+        "command": "python -m benchmarks.memory",
+        "rows": rows,
+        "largest_over_smallest": spread,
+        "machine": describe_machine(),
+    }
+    RESULTS.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+def peak_rss(words: list[str]) -> tuple[int, bytes]:
+    """Run Python with these words; return the peak resident set of that process in bytes, and what it printed."""
+    with subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE) as child:
+        output = child.stdout.read() if child.stdout else b""
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        raise SystemExit(f"exit code {child.returncode}")
+    unit = 1 if sys.platform == "darwin" else 1024
+    return usage.ru_maxrss * unit, output
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""Training crops: each batch a pure function of its seed and step, and every organ as likely as the next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+
+from wsicomp.datasets.crops import CropSampler, restain
+from wsicomp.datasets.patches import Patch, PatchTable
+from wsicomp.errors import DataError
+
+Pixels = NDArray[np.uint8]
+
+
+def noise(height: int, width: int, seed: int = 0) -> Pixels:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def plain(value: int, size: int = 16) -> Pixels:
+    return np.full((size, size, 3), value, np.uint8)
+
+
+SAMPLER = CropSampler({"lung": [noise(40, 50), noise(33, 32, 1)], "breast": [noise(32, 60, 2)]}, crop_px=32)
+
+
+@given(st.integers(0, 2**31), st.integers(0, 2**31), st.integers(1, 5))
+def test_a_batch_depends_on_seed_and_step_alone(seed: int, step: int, size: int) -> None:
+    first = SAMPLER.batch(size, seed=seed, step=step)
+    np.random.seed(step)  # noqa: NPY002 - whatever other code does to the global state
+    SAMPLER.batch(3, seed=seed, step=step + 1)
+    assert first.shape == (size, 3, 32, 32)
+    assert first.dtype == np.uint8
+    assert first.flags.c_contiguous
+    np.testing.assert_array_equal(first, SAMPLER.batch(size, seed=seed, step=step))
+
+
+def test_other_steps_and_seeds_give_other_batches() -> None:
+    batches = [SAMPLER.batch(4, seed=seed, step=step).tobytes() for seed in range(3) for step in range(3)]
+    assert len(set(batches)) == len(batches)
+
+
+def test_organs_are_drawn_evenly_however_many_images_they_have() -> None:
+    images = {"lung": [plain(10)] * 97, "breast": [plain(20)] * 2, "oral": [plain(30)]}
+    sampler = CropSampler(images, crop_px=8, stain=0)
+    drawn = sampler.batch(3000, seed=0, step=0)[:, 0, 0, 0]
+    shares = [float(np.mean(drawn == value)) for value in (10, 20, 30)]
+    assert shares == pytest.approx([1 / 3] * 3, abs=0.05)  # five standard deviations
+
+
+def test_images_of_an_organ_and_their_edges_are_all_reached() -> None:
+    image = np.arange(24 * 20, dtype=np.uint16).reshape(24, 20)
+    places = np.stack([image // 256, image % 256, image * 0], axis=2).astype(np.uint8)
+    sampler = CropSampler({"lung": [places, places + np.array([0, 0, 1], np.uint8)]}, crop_px=16, stain=0)
+    drawn = sampler.batch(1000, seed=1, step=0)
+    assert set(np.unique(drawn[:, 2])) == {0, 1}
+    place = drawn[:, 0].astype(int) * 256 + drawn[:, 1]
+    assert set(np.unique(place)) == set(range(24 * 20))
+
+
+def test_without_restaining_a_crop_is_a_turned_or_flipped_piece_of_an_image() -> None:
+    image = noise(12, 10)
+    sampler = CropSampler({"lung": [image]}, crop_px=9, stain=0)
+    turns = {
+        np.rot90(image[y : y + 9, x : x + 9], k)[:, :: 1 - 2 * flip].transpose(2, 0, 1).tobytes(): (k, flip)
+        for y in range(4)
+        for x in range(2)
+        for k in range(4)
+        for flip in range(2)
+    }
+    drawn = sampler.batch(300, seed=0, step=0)
+    assert {turns[crop.tobytes()] for crop in drawn} == {(k, flip) for k in range(4) for flip in range(2)}
+
+
+def test_crops_are_restained_each_in_its_own_way() -> None:
+    grey = plain(128)
+    drawn = CropSampler({"lung": [grey]}, crop_px=16).batch(50, seed=0, step=0)
+    assert (drawn == drawn[:, :, :1, :1]).all()  # one mixing for a whole crop
+    colours = drawn[:, :, 0, 0]
+    assert len({colour.tobytes() for colour in colours}) > 45
+    assert (colours.std(axis=1) > 1).mean() > 0.9  # the channels part: hue moves, not only brightness
+    assert np.abs(np.median(colours, axis=0) - 128).max() < 15
+
+
+def test_the_sampler_restains_as_much_as_it_is_told() -> None:
+    spreads = [CropSampler({"a": [plain(128)]}, 16, s).batch(50, seed=0, step=0).std() for s in (0.01, 0.05, 0.2)]
+    assert 0 < spreads[0] < spreads[1] < spreads[2]
+
+
+ALL_GREYS = np.repeat(np.arange(256, dtype=np.uint8).reshape(16, 16, 1), 3, axis=2)
+
+
+@pytest.mark.parametrize("image", [ALL_GREYS, noise(20, 30)], ids=["every grey", "noise"])
+def test_the_identity_restains_nothing(image: Pixels) -> None:
+    np.testing.assert_array_equal(restain(image, np.eye(3)), image)
+
+
+@given(st.lists(st.floats(-3, 3), min_size=9, max_size=9))
+def test_glass_absorbs_nothing_whatever_the_mixing(values: list[float]) -> None:
+    assert (restain(plain(255, 2), np.array(values).reshape(3, 3)) == 255).all()
+
+
+@given(st.lists(st.floats(-3, 3), min_size=9, max_size=9), st.integers(0, 100))
+def test_each_pixel_is_mixed_as_beer_and_lambert_say(values: list[float], seed: int) -> None:
+    image, mixing = noise(3, 5, seed), np.array(values).reshape(3, 3)
+    density = np.einsum("hwi,ij->hwj", -np.log((image + 1.0) / 256), mixing)
+    expected = 256 * np.exp(-np.maximum(density, 0)) - 1
+    restained = restain(image, mixing)
+    assert restained.dtype == np.uint8
+    assert np.abs(restained - np.clip(expected, 0, 255)).max() <= 0.51  # rounded, and float32
+
+
+@pytest.mark.parametrize(("height", "width"), [(31, 64), (64, 31)])
+def test_an_image_smaller_than_the_crop_is_refused_by_organ(height: int, width: int) -> None:
+    with pytest.raises(DataError, match="breast: an image of 31 px is smaller than the crop of 32 px"):
+        CropSampler({"lung": [noise(40, 40)], "breast": [noise(40, 40), noise(height, width)]}, crop_px=32)
+
+
+def test_an_image_of_the_crops_own_size_will_do() -> None:
+    sampler = CropSampler({"lung": [plain(7, 32)]}, crop_px=32, stain=0)
+    assert (sampler.batch(2, seed=0, step=0) == 7).all()
+
+
+def test_tables_are_joined_by_organ(tmp_path: Path) -> None:
+    def table(name: str, values: dict[str, int]) -> PatchTable:
+        patches = []
+        for organ, value in values.items():
+            path = tmp_path / f"{name}-{organ}.png"
+            Image.fromarray(plain(value)).save(path)
+            patches.append(Patch(path, "", organ, None, organ))
+        return PatchTable(name, tuple(patches))
+
+    sampler = CropSampler.load([table("a", {"lung": 1, "oral": 2}), table("b", {"lung": 3})], crop_px=16, stain=0)
+    assert sampler.organs == ("lung", "oral")
+    assert [int(image[0, 0, 0]) for image in sampler.images["lung"]] == [1, 3]
+    assert [int(image[0, 0, 0]) for image in sampler.images["oral"]] == [2]
+
+
+def test_an_image_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    table = PatchTable("a", (Patch(tmp_path / "missing.png", "", "g", None, "lung"),))
+    with pytest.raises(DataError, match=r"missing\.png"):
+        CropSampler.load([table], crop_px=16)

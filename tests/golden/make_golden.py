@@ -1,0 +1,81 @@
+"""Make the golden stores of format version 1: `python -m tests.golden.make_golden FOLDER`.
+
+Run once per format, and never again over stores that a release has written: they are there so that each later release
+proves that it still reads what this one wrote. What they hold is worked out by whole-number arithmetic alone, so that
+no version of numpy can change what is expected.
+
+    v1-int8.zarr          two levels, several shards, glass, edges, a colour profile
+    v1-float16.zarr.zip   packed, one level, neither mpp nor colour profile
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from tests.store.stores import Content, write_content
+from wsicomp.geometry import pyramid
+from wsicomp.store.schema import LatentDtype, StoreHeader
+from wsicomp.store.zipped import pack
+
+FOLDER = Path(__file__).parent
+
+
+def golden_content(latent_dtype: LatentDtype, width_px: int, height_px: int, *, full: bool) -> Content:
+    """Content by formula: tile (row, col) is glass where 5 row + 3 col + level is a multiple of 4."""
+    tile_size, depth, channels = 8, 2, 2
+    levels = pyramid(width_px, height_px, tile_size, None if full else 1)
+    masks, latents = [], []
+    for level in levels:
+        grid = level.grid(tile_size)
+        rows, cols = np.indices((grid.rows, grid.cols))
+        masks.append((5 * rows + 3 * cols + level.index) % 4 != 0)
+        c, y, x = np.indices((channels, -(-level.height_px // 2**depth), -(-level.width_px // 2**depth)))
+        values = (7 * c + 11 * y + 13 * x + x * y + level.index) % 61 - 30
+        step = tile_size >> depth
+        latents.append(np.where(masks[-1][y // step, x // step], values, 0).astype(latent_dtype))
+    header = StoreHeader(
+        model="perticarari2023",
+        weights_sha256="0123456789abcdef" * 4,
+        depth=depth,
+        quality=None if full else 3,
+        channels=channels,
+        latent_dtype=latent_dtype,
+        tile_size=tile_size,
+        levels=levels,
+        mpp=(0.25, 0.5) if full else None,
+        objective_power=40.0 if full else None,
+        vendor="aperio" if full else None,
+        source_bytes=123_456 if full else None,
+        tissue_rule={"rule": "formula", "threshold": 0.5} if full else {},
+        glass_rgb=(243, 242, 244),
+        tissue_tiles=sum(int(mask.sum()) for mask in masks),
+        total_tiles=sum(mask.size for mask in masks),
+        created_by="wsicomp 0.1.0",
+    )
+    return Content(header, tuple(masks), tuple(latents), b"golden profile" if full else None)
+
+
+GOLDEN = {
+    "v1-int8.zarr": golden_content("int8", 141, 27, full=True),
+    "v1-float16.zarr.zip": golden_content("float16", 30, 21, full=False),
+}
+
+
+def main(folder: Path) -> None:
+    """Write every golden store into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in GOLDEN.items():
+        if name.endswith(".zip"):
+            with tempfile.TemporaryDirectory() as scratch:
+                write_content(Path(scratch, "s.zarr"), content)
+                pack(Path(scratch, "s.zarr"), folder / name)
+        else:
+            write_content(folder / name, content)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

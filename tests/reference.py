@@ -1,0 +1,76 @@
+"""The command reference of README.md, made from the commands themselves.
+
+python -m tests.reference      writes it between the two markers of README.md
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import typer.main
+
+from wsicomp.cli.main import app
+
+README = Path(__file__).parents[1] / "README.md"
+BEGIN, END = "<!-- commands: begin -->", "<!-- commands: end -->"
+
+
+def commands(command: Any = None, path: str = "wsicomp") -> Iterator[tuple[str, Any]]:
+    """Every command that does something, with the words that call it."""
+    command = typer.main.get_command(app) if command is None else command
+    children = getattr(command, "commands", None)
+    if children is None:
+        yield path, command
+        return
+    for name, child in children.items():
+        yield from commands(child, f"{path} {name}")
+
+
+def options(command: Any) -> list[Any]:
+    """Parameters of a command that a user may give, without --help."""
+    return [parameter for parameter in command.params if "--help" not in parameter.opts]
+
+
+def names(parameter: Any) -> str:
+    """How a parameter is written: `--tissue/--all-tiles`, `-o, --output`, `SLIDES`."""
+    if parameter.param_type_name == "argument":
+        return str(parameter.name).upper()
+    return "/".join([", ".join(reversed(parameter.opts)), *parameter.secondary_opts])
+
+
+def render() -> str:
+    """Make the reference, as Markdown."""
+    parts = []
+    for path, command in commands():
+        text = inspect.cleandoc(command.help or "")
+        summary, _, example = text.partition("Example: ")
+        parts.append(f"### `{path}`\n\n{' '.join(summary.split())}\n\n```\n{' '.join(example.split())}\n```\n")
+        rows = [f"| `{names(option)}` | {described(option)} |" for option in options(command)]
+        parts.append("\n".join(["| | |", "|---|---|", *rows]) + "\n")
+    return "\n".join(parts)
+
+
+def described(option: Any) -> str:
+    """Help of an option with its default, unless the help says it or there is none to speak of."""
+    text = str(option.help or "")
+    default = option.default
+    if option.required:
+        text += " Required."
+    elif "[default:" not in text and default not in (None, False, True, ()) and not callable(default):
+        text += f" [default: {default}]"
+    return re.sub(r"\s+", " ", text).replace("|", "\\|").strip()
+
+
+def updated(readme: str) -> str:
+    """README with the reference made anew between its markers."""
+    head, rest = readme.split(BEGIN)
+    _, tail = rest.split(END)
+    return f"{head}{BEGIN}\n\n{render()}\n{END}{tail}"
+
+
+if __name__ == "__main__":
+    README.write_text(updated(README.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,0 +1,31 @@
+"""The README says what the commands are, and every command and option says what it does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.reference import README, commands, names, options, updated
+
+COMMANDS = dict(commands())
+
+
+@pytest.mark.parametrize("path", COMMANDS)
+def test_every_command_has_help_with_an_example(path: str) -> None:
+    text = COMMANDS[path].help or ""
+    assert text.strip()
+    assert f"Example: {path}" in " ".join(text.split())
+
+
+OPTIONS = {f"{path} {names(option)}": option for path, command in COMMANDS.items() for option in options(command)}
+
+
+@pytest.mark.parametrize("parameter", OPTIONS.values(), ids=OPTIONS)
+def test_every_option_has_help(parameter: Any) -> None:
+    assert (parameter.help or "").strip().endswith((".", "]"))
+
+
+def test_the_readme_holds_the_reference_as_it_is_now() -> None:
+    readme = README.read_text(encoding="utf-8")
+    assert updated(readme) == readme, "run `make docs`"

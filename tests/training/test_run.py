@@ -1,0 +1,91 @@
+"""The folder of a run, the key that ties a checkpoint to its settings, and the learning rate."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wsicomp.errors import ConfigError
+from wsicomp.training.run import Run, cosine, recipe_key
+
+
+def test_a_new_run_makes_its_folder(tmp_path: Path) -> None:
+    run = Run.open(tmp_path / "a" / "b", resume=False)
+    assert run.folder.is_dir()
+    assert not list(run.folder.iterdir())
+    assert run.weights.parent == run.checkpoint.parent == run.folder
+
+
+@pytest.mark.parametrize("name", ["weights", "checkpoint"])
+def test_a_folder_that_holds_a_run_is_refused_unless_it_is_to_go_on(tmp_path: Path, name: str) -> None:
+    path: Path = getattr(Run(tmp_path), name)
+    path.write_bytes(b"earlier work")
+    with pytest.raises(ConfigError, match="holds a training run already; give --resume"):
+        Run.open(tmp_path, resume=False)
+    assert Run.open(tmp_path, resume=True).folder == tmp_path
+    assert path.read_bytes() == b"earlier work"
+
+
+def test_a_folder_that_holds_something_else_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    Run.open(tmp_path, resume=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_the_log_grows_by_a_document_per_line(tmp_path: Path) -> None:
+    Run(tmp_path).log(step=1, loss=0.5)
+    Run(tmp_path).log(step=2, note="two\nlines")
+    lines = (tmp_path / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [{"step": 1, "loss": 0.5}, {"step": 2, "note": "two\nlines"}]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    steps: int = 3
+    rate: float = 0.1
+
+
+@dataclass(frozen=True)
+class OtherRecipe(Recipe):
+    pass
+
+
+def test_a_key_tells_settings_recipes_and_tables_apart() -> None:
+    keys = [
+        recipe_key(Recipe(), ["a", "b"]),
+        recipe_key(replace(Recipe(), steps=4), ["a", "b"]),
+        recipe_key(replace(Recipe(), rate=0.2), ["a", "b"]),
+        recipe_key(OtherRecipe(), ["a", "b"]),
+        recipe_key(Recipe(), ["a"]),
+        recipe_key(Recipe(), ["a, b"]),
+        recipe_key(Recipe(), ["b", "a"]),
+    ]
+    assert len(set(keys)) == len(keys)
+    assert recipe_key(Recipe(), ["a", "b"]) == keys[0]
+
+
+@st.composite
+def schedules(draw: st.DrawFn) -> tuple[int, int]:
+    steps = draw(st.integers(1, 500))
+    return steps, draw(st.integers(1, steps))
+
+
+@given(schedules())
+def test_the_learning_rate_warms_up_in_a_line_and_then_only_falls(schedule: tuple[int, int]) -> None:
+    steps, warmup = schedule
+    factors = [cosine(step, steps, warmup=warmup) for step in range(steps)]
+    assert all(0 < factor <= 1 for factor in factors)
+    assert factors[:warmup] == pytest.approx([(k + 1) / warmup for k in range(warmup)])
+    after = factors[warmup - 1 :]
+    assert after == sorted(after, reverse=True)
+    assert cosine(steps, steps, warmup=warmup) == pytest.approx(0 if steps > warmup else 1)
+
+
+def test_halfway_down_the_cosine_the_rate_is_half() -> None:
+    assert cosine(60, 110, warmup=10) == pytest.approx(0.5)
+    assert cosine(35, 110, warmup=10) == pytest.approx(0.5 + 0.5 * 2**-0.5)

@@ -1,0 +1,105 @@
+"""wsicomp: learned compression of whole-slide pathology images, measured in bytes and in diagnosis.
+
+    import wsicomp
+
+    wsicomp.encode("slide.svs", "slide.zarr", depth=3)
+    with wsicomp.open("slide.zarr") as slide:            # an openslide.AbstractSlide
+        tile = slide.read_region((0, 0), 0, (512, 512))
+
+Importing the package imports no network library; the two functions do when they are called.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wsicomp._version import __version__
+
+if TYPE_CHECKING:
+    from wsicomp.pipeline.encode import Encoded
+    from wsicomp.pipeline.view import LatentSlide
+
+__all__ = ["__version__", "encode", "open"]
+
+
+def encode(
+    slide: str | os.PathLike[str],
+    store: str | os.PathLike[str],
+    *,
+    depth: int = 3,
+    model: str = "perticarari2023",
+    latent_dtype: str = "int8",
+    mpp: float | None = None,
+    overwrite: bool = False,
+    device: str = "auto",
+) -> Encoded:
+    """Encode a slide into a latent store that is either whole or not there.
+
+    Parameters
+    ----------
+    slide
+        Any slide that OpenSlide opens.
+    store
+        Where the store will stand: a folder, by custom `NAME.zarr`, or one file, `NAME.zarr.zip`.
+    depth
+        Depth of the latent, 1 (largest) to 4 (smallest).
+    model
+        Name of a shipped codec, or path of a weights file.
+    latent_dtype
+        "int8", "float16" or "float32".
+    mpp
+        Micrometres per pixel to encode at; None keeps the slide's.
+    overwrite
+        Whether an existing store may be replaced.
+    device
+        "auto", "cpu" or "cuda".
+
+    Raises
+    ------
+    SlideError
+        If the slide cannot be read.
+    StoreError
+        If the store cannot be written.
+    ConfigError
+        If a setting is not possible, or the store exists.
+    """
+    from wsicomp.models.device import resolve_device
+    from wsicomp.pipeline.encode import encode_source
+    from wsicomp.pipeline.tile_codec import TileCodec
+    from wsicomp.slides.slide import Slide
+
+    codec = TileCodec.load(model, depth, latent_dtype=latent_dtype, device=resolve_device(device))
+    with Slide(slide, mpp=mpp) as source:
+        zipped = os.fspath(store).endswith(".zip")
+        return encode_source(source, Path(store), codec, overwrite=overwrite, zipped=zipped)
+
+
+def open(
+    store: str | os.PathLike[str], *, weights: str | os.PathLike[str] | None = None, device: str = "auto"
+) -> LatentSlide:
+    """Open a latent store as an `openslide.AbstractSlide`.
+
+    Parameters
+    ----------
+    store
+        A folder `NAME.zarr` or a file `NAME.zarr.zip`.
+    weights
+        Weights file of one's own that the store was encoded with; None looks among those shipped.
+    device
+        "auto", "cpu" or "cuda".
+
+    Raises
+    ------
+    StoreError
+        If the store is incomplete, damaged, of a newer format, or no store.
+    WeightsMismatch
+        If the weights are not at hand.
+    """
+    from wsicomp.models.device import resolve_device
+    from wsicomp.pipeline.view import LatentSlide
+
+    return LatentSlide(
+        os.fspath(store), weights=None if weights is None else os.fspath(weights), device=resolve_device(device)
+    )

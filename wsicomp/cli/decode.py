@@ -1,0 +1,73 @@
+"""`wsicomp decode`: a store, or a region of it, into an image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from wsicomp.cli.console import JsonOption, emit, progress_bar, say
+from wsicomp.cli.options import DeviceOption, OverwriteOption, StoreArgument, WeightsOption
+
+
+def decode(
+    store: StoreArgument,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", help="A .tif for the whole slide as a pyramid, or a .png, .jpg or .tif picture."
+        ),
+    ],
+    region: Annotated[
+        str | None,
+        typer.Option("--region", help="X,Y,W,H in pixels of the level.  [default: all of it]", show_default=False),
+    ] = None,
+    level: Annotated[
+        int | None, typer.Option("--level", min=0, help="Level to decode.  [default: 0, or all for a pyramid]")
+    ] = None,
+    jpeg_quality: Annotated[
+        int | None,
+        typer.Option("--jpeg-quality", min=1, max=100, help="Pyramid tiles as JPEG.  [default: lossless]"),
+    ] = None,
+    model: WeightsOption = None,
+    device: DeviceOption = "auto",
+    overwrite: OverwriteOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Decode a latent store into a pyramidal TIFF that OpenSlide opens, or a region of it into a picture.
+
+    Example: wsicomp decode slide.zarr -o region.png --region 1000,1000,512,512
+    """
+    from wsicomp.models.device import resolve_device
+    from wsicomp.pipeline.decode import decode_picture, decode_pyramid
+    from wsicomp.pipeline.view import LatentSlide
+
+    rectangle = _region(region)
+    whole = rectangle is None and level is None and output.suffix.lower() in (".tif", ".tiff")
+    if jpeg_quality is not None and not whole:
+        raise typer.BadParameter("only a whole slide as .tif takes it", param_hint="--jpeg-quality")
+    with LatentSlide(store, weights=model, device=resolve_device(device)) as slide:
+        if whole:
+            with progress_bar("decode") as progress:
+                decode_pyramid(slide, output, jpeg_quality=jpeg_quality, overwrite=overwrite, progress=progress)
+            width, height = slide.dimensions
+            levels = slide.level_count
+        else:
+            width, height = decode_picture(slide, output, level=level or 0, region=rectangle, overwrite=overwrite)
+            levels = 1
+    if json:
+        result = {"store": str(store), "output": str(output), "width_px": width, "height_px": height, "levels": levels}
+        emit({"command": "decode", "status": "ok", "results": [result]})
+    else:
+        say(f"{output}: {width} x {height} pixels, {levels} level{'s' * (levels > 1)}")
+
+
+def _region(text: str | None) -> tuple[int, int, int, int] | None:
+    if text is None:
+        return None
+    try:
+        x, y, w, h = (int(part) for part in text.split(","))
+    except ValueError:
+        raise typer.BadParameter("give four whole numbers, X,Y,W,H", param_hint="--region") from None
+    return x, y, w, h

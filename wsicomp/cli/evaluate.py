@@ -1,0 +1,151 @@
+"""`wsicomp evaluate`: what compression costs a frozen classifier."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from wsicomp.cli.console import JsonOption, emit, log, progress_bar, say
+from wsicomp.cli.options import DeviceOption, LabelColumnOption, ModelOption, split_classes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import torch
+
+    from wsicomp.evaluation.study import Reconstruction, StudyData
+    from wsicomp.progress import Progress
+
+PHANTOM_CLASSIFIER = "perticarari2023-classifier-phantom"
+
+
+def evaluate(
+    data: Annotated[
+        Path | None,
+        typer.Argument(
+            help="CSV of patches (path, label, group, split) or folder of classes.  [default: a procedural phantom]",
+            show_default=False,
+        ),
+    ] = None,
+    classifier: Annotated[
+        str | None,
+        typer.Option("--classifier", help="Shipped classifier, .safetensors or .onnx.", show_default=False),
+    ] = None,
+    depths: Annotated[str, typer.Option("--depths", help="Depths to score; 0, the original, always is.")] = "0,1,2,3,4",
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder for report.json, report.csv and figures.", show_default=False),
+    ] = None,
+    label_column: LabelColumnOption = "label",
+    classes: Annotated[
+        str | None,
+        typer.Option("--classes", help="NEGATIVE,POSITIVE.  [default: the classifier's own]", show_default=False),
+    ] = None,
+    split: Annotated[str, typer.Option("--split", help="Split to score, where the data have splits.")] = "test",
+    model: ModelOption = "perticarari2023",
+    latent_dtypes: Annotated[
+        str, typer.Option("--latent-dtypes", help="Types of the latents: any of int8, float16, float32.")
+    ] = "int8",
+    threshold: Annotated[
+        float, typer.Option("--threshold", min=0, max=1, help="Probability from which a patch is positive.")
+    ] = 0.5,
+    resamples: Annotated[int, typer.Option("--resamples", min=1, help="Bootstrap resamples of the groups.")] = 1000,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the bootstrap and of the sample figure.")] = 0,
+    max_accuracy_drop: Annotated[
+        float | None, typer.Option("--max-accuracy-drop", min=0, max=1, help="Gate: 0.03 is three points; exit 4.")
+    ] = None,
+    max_recall_drop: Annotated[
+        float | None, typer.Option("--max-recall-drop", min=0, max=1, help="Gate on recall; exit 4.")
+    ] = None,
+    max_auc_drop: Annotated[
+        float | None, typer.Option("--max-auc-drop", min=0, max=1, help="Gate on AUC; exit 4.")
+    ] = None,
+    device: DeviceOption = "auto",
+    json: JsonOption = False,
+) -> int:
+    """Score a frozen classifier on original patches and on what each depth makes of them.
+
+    Example: wsicomp evaluate lung --label-column diagnosis --classifier perticarari2023-classifier-lung -o report
+    """
+    from dataclasses import asdict
+
+    from wsicomp.evaluation import study
+    from wsicomp.evaluation.data import calibrate, choose_classifier
+    from wsicomp.evaluation.gate import check
+    from wsicomp.evaluation.plots import write_plots
+    from wsicomp.evaluation.report import to_markdown, write_report
+    from wsicomp.evaluation.samples import Samples
+    from wsicomp.models.device import resolve_device
+
+    wanted = _depths(depths)
+    dtypes = [name.strip() for name in latent_dtypes.split(",")]
+    where = resolve_device(device)
+    if classifier is None and data is not None:
+        raise typer.BadParameter(f"{data} needs a frozen classifier of its classes", param_hint="--classifier")
+    chosen = choose_classifier(classifier or PHANTOM_CLASSIFIER, where)
+    names = split_classes(classes) if classes else chosen.classes
+    with progress_bar("evaluate") as progress:
+        tiles, validation = _load(data, label_column, names, split)
+        calibrated = calibrate(chosen.classifier, validation) if validation else chosen.threshold
+        samples = Samples(tiles, seed=seed)
+        reconstructions = _reconstructions(tiles, wanted, dtypes, model, where, progress)
+        report = study.evaluate(
+            tiles,
+            chosen.classifier,
+            samples.watch(reconstructions),
+            threshold=threshold,
+            calibrated_threshold=calibrated,
+            seed=seed,
+            n_resamples=resamples,
+        )
+    misses = check(report, max_accuracy_drop, max_recall_drop, max_auc_drop)
+    files = write_report(report, output) + write_plots(report, samples, output) if output else []
+    if json:
+        status = "gate-missed" if misses else "ok"
+        paths = [str(path) for path in files]
+        emit({"command": "evaluate", "status": status, "misses": misses, "files": paths, **asdict(report)})
+    else:
+        say(to_markdown(report.rows))
+    for miss in misses:
+        log(f"wsicomp: gate missed: {miss}")
+    return 4 if misses else 0
+
+
+def _depths(text: str) -> list[int]:
+    try:
+        wanted = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise typer.BadParameter("give whole numbers such as 0,1,2,3,4", param_hint="--depths") from None
+    if any(depth < 0 for depth in wanted) or len(set(wanted)) != len(wanted):
+        raise typer.BadParameter("give each depth once, from 0 on", param_hint="--depths")
+    return wanted
+
+
+def _load(
+    data: Path | None, label_column: str, classes: tuple[str, str] | None, split: str
+) -> tuple[StudyData, StudyData | None]:
+    from wsicomp.datasets.patches import PatchTable
+    from wsicomp.evaluation.data import phantom_data, table_data
+
+    if data is None:
+        return phantom_data(), phantom_data("val")
+    table = PatchTable.load(data, label_column=label_column)
+    tiles = table_data(table, classes, split if table.has_splits else None)
+    has_val = any(patch.split == "val" and patch.label in tiles.classes for patch in table.patches)
+    return tiles, table_data(table, tiles.classes, "val") if has_val else None
+
+
+def _reconstructions(
+    tiles: StudyData, depths: list[int], dtypes: list[str], model: str, device: torch.device, progress: Progress
+) -> Iterator[Reconstruction]:
+    from wsicomp.evaluation.reconstruct import reconstruct
+    from wsicomp.pipeline.tile_codec import TileCodec
+
+    # Every codec is made before the first is used, so that a wrong depth is not found out after minutes of work.
+    codecs = [
+        TileCodec.load(model, depth, latent_dtype=dtype, device=device) for dtype in dtypes for depth in depths if depth
+    ]
+    for codec in codecs:
+        yield reconstruct(tiles.name, tiles.tiles, codec, progress=progress)

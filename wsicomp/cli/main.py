@@ -1,0 +1,107 @@
+"""The command `wsicomp`: its subcommands, and how any of them ends.
+
+Exit codes: 0 done, 1 crash, 2 wrong usage, 3 some inputs failed, 4 a gate was missed, 130 interrupted, 143 terminated.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import typer
+
+from wsicomp._version import __version__
+from wsicomp.cli import train
+from wsicomp.cli.console import emit, log
+from wsicomp.cli.decode import decode
+from wsicomp.cli.encode import encode
+from wsicomp.cli.evaluate import evaluate
+from wsicomp.cli.info import info
+from wsicomp.cli.models import models
+from wsicomp.cli.verify import verify
+from wsicomp.errors import WsicompError
+
+__all__ = ["app", "execute", "run"]
+
+app = typer.Typer(
+    name="wsicomp",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done, 1 crash, 2 wrong usage, 3 some inputs failed, 4 a gate was missed, 130/143 signals.",
+)
+for command in (info, encode, decode, verify, evaluate, models):
+    app.command()(command)
+app.add_typer(train.app, name="train")
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"wsicomp {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Compress whole-slide images with learned codecs, and measure what that costs a diagnostic classifier."""
+
+
+INTERRUPTED = 130
+
+
+class Terminated(BaseException):
+    """SIGTERM, raised where the program is so that every `finally` runs."""
+
+
+def execute(arguments: Sequence[str]) -> int:
+    """Run a command line and return its exit code; errors are one line on stderr, and with --json a document too."""
+    try:
+        code = app(list(arguments), prog_name="wsicomp", standalone_mode=False)
+    except typer.TyperException as error:
+        # A group without a command has printed its help and has no message.
+        return _failed(arguments, error.format_message() or "a command is missing; choose one above", error.exit_code)
+    except WsicompError as error:
+        return _failed(arguments, str(error), error.exit_code)
+    except OSError as error:
+        return _failed(arguments, f"{error.filename or 'a file'}: {error.strerror or 'the disk refuses'}", 3)
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    except Terminated:
+        return _failed(arguments, "terminated; nothing half-written is left", 143)
+    if code == INTERRUPTED:  # typer turns KeyboardInterrupt into this code and says nothing
+        return _failed(arguments, "interrupted; nothing half-written is left", INTERRUPTED)
+    return code if isinstance(code, int) else 0
+
+
+def _failed(arguments: Sequence[str], message: str, code: int) -> int:
+    message = " ".join(message.split())
+    log(f"wsicomp: error: {message}")
+    if "--json" in arguments:
+        emit({"command": _command(arguments), "status": "error", "error": message, "exit_code": code})
+    return code
+
+
+def _command(arguments: Sequence[str]) -> str:
+    names = {command.callback.__name__ for command in app.registered_commands if command.callback}
+    groups = {group.name: group.typer_instance for group in app.registered_groups}
+    first, *rest = [*arguments, ""]
+    if first in groups and rest:
+        return f"{first} {rest[0]}"
+    return first if first in names else "wsicomp"
+
+
+def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
+    raise Terminated
+
+
+def run() -> NoReturn:
+    """Run the program's own command line."""
+    signal.signal(signal.SIGTERM, _terminate)
+    sys.exit(execute(sys.argv[1:]))

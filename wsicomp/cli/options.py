@@ -1,0 +1,50 @@
+"""Options that several commands share, so that each reads the same everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = [
+    "DeviceOption",
+    "LabelColumnOption",
+    "LatentDtypeOption",
+    "ModelOption",
+    "OverwriteOption",
+    "RunOption",
+    "StoreArgument",
+    "WeightsOption",
+    "split_classes",
+]
+
+DeviceOption = Annotated[
+    str, typer.Option("--device", help="auto, cpu, cuda or cuda:N; auto takes CUDA if there is one.")
+]
+LabelColumnOption = Annotated[str, typer.Option("--label-column", help="Column of the CSV that holds the class.")]
+LatentDtypeOption = Annotated[
+    str, typer.Option("--latent-dtype", help="int8, or float16 or float32 for the founding study's own numbers.")
+]
+ModelOption = Annotated[str, typer.Option("--model", help="Shipped codec, or weights of one's own as .safetensors.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what exists already.")]
+RunOption = Annotated[Path, typer.Option("--output", "-o", help="Folder of the run: weights, checkpoint and log.")]
+StoreArgument = Annotated[Path, typer.Argument(help="A latent store.", show_default=False)]
+WeightsOption = Annotated[
+    str | None,
+    typer.Option("--model", help="Weights of one's own that the store was encoded with.  [default: the shipped ones]"),
+]
+
+
+def split_classes(classes: str) -> tuple[str, str]:
+    """Read 'NEGATIVE,POSITIVE'.
+
+    Raises
+    ------
+    typer.BadParameter
+        If there are not two different names.
+    """
+    names = tuple(name.strip() for name in classes.split(","))
+    if len(names) != 2 or not all(names) or names[0] == names[1]:
+        raise typer.BadParameter("give two class names, NEGATIVE,POSITIVE", param_hint="--classes")
+    return names[0], names[1]

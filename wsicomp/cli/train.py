@@ -1,0 +1,108 @@
+"""`wsicomp train`: the study's autoencoder and its classifier."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from wsicomp.cli.console import JsonOption, emit, progress_bar, say
+from wsicomp.cli.options import DeviceOption, LabelColumnOption, RunOption, split_classes
+
+app = typer.Typer(no_args_is_help=True, help="Train a codec or a classifier on labelled patches.")
+
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with the run that the folder holds.")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of the weights and of every random choice.")]
+
+
+@app.command()
+def autoencoder(
+    data: Annotated[
+        list[Path],
+        typer.Option("--data", help="CSV of patches, or folder of classes; repeat for more. The train split is used."),
+    ],
+    output: RunOption,
+    depths: Annotated[int, typer.Option("--depths", min=1, max=6, help="Number of depths.")] = 4,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Optimiser steps per depth.")] = 3000,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Crops per step.")] = 16,
+    crop: Annotated[int, typer.Option("--crop", min=16, help="Side of a crop in pixels.")] = 128,
+    learning_rate: Annotated[float, typer.Option("--learning-rate", min=0, help="Peak learning rate of Adam.")] = 2e-3,
+    seed: SeedOption = 0,
+    resume: ResumeOption = False,
+    device: DeviceOption = "auto",
+    json: JsonOption = False,
+) -> None:
+    """Train the study's autoencoder, one depth after the other.
+
+    Example: wsicomp train autoencoder --data lung --data prostate -o runs/autoencoder
+    """
+    from wsicomp.datasets.patches import PatchTable
+    from wsicomp.models.device import resolve_device
+    from wsicomp.training.autoencoder import AutoencoderRecipe, train_autoencoder
+    from wsicomp.training.run import Run
+
+    try:
+        recipe = AutoencoderRecipe(depths, steps, batch_size, crop, learning_rate, seed)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    tables = [PatchTable.load(path) for path in data]
+    tables = [table.select(split="train") if table.has_splits else table for table in tables]
+    run = Run.open(output, resume=resume)
+    with progress_bar("train autoencoder") as progress:
+        train_autoencoder(tables, recipe, run, device=resolve_device(device), progress=progress)
+    patches = sum(len(table.patches) for table in tables)
+    if json:
+        emit({"command": "train autoencoder", "status": "ok", "weights": str(run.weights), "patches": patches})
+    else:
+        say(f"{run.weights}: {depths} depths trained on {patches} patches")
+
+
+@app.command()
+def classifier(
+    data: Annotated[
+        Path, typer.Option("--data", help="CSV of patches with train and val splits, or the word phantom.")
+    ],
+    classes: Annotated[str, typer.Option("--classes", help="The two classes: NEGATIVE,POSITIVE.")],
+    output: RunOption,
+    label_column: LabelColumnOption = "label",
+    width: Annotated[float, typer.Option("--width", help="Factor on the channels; 1 is the study's network.")] = 1.0,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Passes over the training patches.")] = 20,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Patches per step.")] = 32,
+    learning_rate: Annotated[float, typer.Option("--learning-rate", min=0, help="Peak learning rate of AdamW.")] = 1e-3,
+    half: Annotated[bool, typer.Option("--half", help="Store the weights as float16.")] = False,
+    seed: SeedOption = 0,
+    resume: ResumeOption = False,
+    device: DeviceOption = "auto",
+    json: JsonOption = False,
+) -> None:
+    """Train the study's classifier on original patches; the best epoch on the val split is kept.
+
+    Example: wsicomp train classifier --data prostate --classes benign,malignant -o runs/classifier
+    """
+    from wsicomp.datasets.patches import PatchTable
+    from wsicomp.models.device import resolve_device
+    from wsicomp.training.classifier import ClassifierRecipe, LabelledTiles, train_classifier
+    from wsicomp.training.run import Run
+
+    try:
+        recipe = ClassifierRecipe(width, epochs, batch_size, learning_rate, half=half, seed=seed)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    names = split_classes(classes)
+    if str(data) == "phantom":
+        name = "phantom"
+        train, val = LabelledTiles.phantom("train"), LabelledTiles.phantom("val")
+    else:
+        table = PatchTable.load(data, label_column=label_column)
+        name = table.name
+        train, val = (LabelledTiles.load(table.select(split=s, classes=names), names[1]) for s in ("train", "val"))
+    run = Run.open(output, resume=resume)
+    with progress_bar("train classifier") as progress:
+        auc = train_classifier(
+            train, val, recipe, run, classes=names, data=name, device=resolve_device(device), progress=progress
+        )
+    if json:
+        emit({"command": "train classifier", "status": "ok", "weights": str(run.weights), "val_auc": auc})
+    else:
+        say(f"{run.weights}: best validation AUC {auc:.4f}")

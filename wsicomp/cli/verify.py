@@ -1,0 +1,77 @@
+"""`wsicomp verify`: is every byte of a store as it was written, and how near is it to its slide."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from wsicomp.cli.console import JsonOption, emit, log, progress_bar, say
+from wsicomp.cli.options import DeviceOption, WeightsOption
+
+
+def verify(
+    stores: Annotated[list[Path], typer.Argument(help="Latent stores.", show_default=False)],
+    against: Annotated[
+        Path | None,
+        typer.Option("--against", help="The slide that the store was made of: also report PSNR and SSIM per level."),
+    ] = None,
+    model: WeightsOption = None,
+    device: DeviceOption = "auto",
+    json: JsonOption = False,
+) -> int:
+    """Check every file and tile of latent stores against their checksums; exit 3 if any is damaged.
+
+    Example: wsicomp verify slide.zarr --against slide.svs
+    """
+    from wsicomp.errors import ConfigError, StoreError
+    from wsicomp.store.verify import verify as verify_store
+
+    if against is not None and len(stores) != 1:
+        raise ConfigError(f"--against takes one store, and there are {len(stores)}")
+    results: list[dict[str, Any]] = []
+    with progress_bar("verify") as progress:
+        for store in stores:
+            try:
+                damage = [asdict(item) for item in verify_store(store, progress=progress)]
+            except StoreError as error:
+                damage = [{"path_in_store": None, "level": None, "row": None, "col": None, "what": str(error)}]
+            results.append({"store": str(store), "damage": damage})
+        if against is not None and not results[0]["damage"]:
+            results[0]["fidelity"] = _fidelity(stores[0], against, model, device, progress)
+    damaged = any(result["damage"] for result in results)
+    if json:
+        emit({"command": "verify", "status": "damaged" if damaged else "ok", "results": results})
+    for result in results:
+        for item in result["damage"]:
+            log(f"wsicomp: damaged: {_damage_line(result['store'], item)}")
+        if not json and not result["damage"]:
+            say(f"{result['store']}: ok")
+        for level in result.get("fidelity", []) if not json else []:
+            multiscale = "" if level["ms_ssim"] is None else f", MS-SSIM {level['ms_ssim']:.4f}"
+            say(
+                f"  level {level['level']}: PSNR {level['psnr_db']:.2f} dB, SSIM {level['ssim']:.4f}{multiscale} "
+                f"over {level['tiles']} tissue tiles"
+            )
+    return 3 if damaged else 0
+
+
+def _fidelity(store: Path, against: Path, model: str | None, device: str, progress: Any) -> list[dict[str, Any]]:
+    from wsicomp.evaluation.against import compare
+    from wsicomp.models.device import resolve_device
+    from wsicomp.pipeline.view import LatentSlide
+    from wsicomp.slides.slide import Slide
+
+    with LatentSlide(store, weights=model, device=resolve_device(device)) as latent:
+        mpp = math.sqrt(math.prod(latent.header.mpp)) if latent.header.mpp is not None else None
+        with Slide(against, mpp=mpp, tile_size=latent.header.tile_size) as slide:
+            return [asdict(level) for level in compare(latent, slide, progress=progress)]
+
+
+def _damage_line(store: str, item: dict[str, Any]) -> str:
+    if item["path_in_store"] is None:  # the store as a whole: the message names it already
+        return str(item["what"])
+    return f"{store}: {item['path_in_store']}: {item['what']}"

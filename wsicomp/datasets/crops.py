@@ -1,0 +1,92 @@
+"""Random training crops: organs drawn evenly, stains varied, each batch a pure function of its seed and step.
+
+    image -> crop -> rotation, flip -> optical density -> random mixing of its channels -> intensity
+
+Stains absorb, so their colours add in optical density (Beer and Lambert; Ruifrok & Johnston, 2001): a random matrix
+near the identity turns one laboratory's haematoxylin and eosin into another's, or into the brown of an immunostain.
+Because a batch depends on nothing but (seed, step), a run that is resumed sees the batches that it would have seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsicomp.datasets.patches import PatchTable
+from wsicomp.errors import DataError
+
+__all__ = ["CropSampler", "restain"]
+
+DEFAULT_STAIN = 0.12
+
+DENSITY = -np.log((np.arange(256, dtype=np.float32) + 1) / 256)
+"""Optical density of each of the 256 grey values; white has none."""
+
+
+@dataclass(frozen=True)
+class CropSampler:
+    """Draws flipped, rotated, restained crops from tables held in memory.
+
+    Parameters
+    ----------
+    images
+        For each organ its images, (H, W, 3) uint8.
+    crop_px
+        Side of a crop; no image may be smaller.
+    stain
+        Standard deviation of the entries of the mixing matrix about the identity; 0 leaves colours as they are.
+    """
+
+    images: dict[str, list[NDArray[np.uint8]]]
+    crop_px: int
+    stain: float = DEFAULT_STAIN
+    organs: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "organs", tuple(sorted(self.images)))
+        for organ, images in self.images.items():
+            smallest = min(min(image.shape[:2]) for image in images)
+            if smallest < self.crop_px:
+                raise DataError(f"{organ}: an image of {smallest} px is smaller than the crop of {self.crop_px} px")
+
+    @classmethod
+    def load(cls, tables: Sequence[PatchTable], *, crop_px: int, stain: float = DEFAULT_STAIN) -> CropSampler:
+        """Read every image of the tables into memory.
+
+        Raises
+        ------
+        DataError
+            If an image cannot be read or is smaller than a crop.
+        """
+        images: dict[str, list[NDArray[np.uint8]]] = {}
+        for table in tables:
+            for patch, image in zip(table.patches, table.images(), strict=True):
+                images.setdefault(patch.organ, []).append(image)
+        return cls(images, crop_px, stain)
+
+    def batch(self, size: int, *, seed: int, step: int) -> NDArray[np.uint8]:
+        """Draw the batch of one step, (size, 3, crop_px, crop_px) uint8."""
+        rng = np.random.default_rng([seed, step])
+        return np.stack([self._crop(rng) for _ in range(size)])
+
+    def _crop(self, rng: np.random.Generator) -> NDArray[np.uint8]:
+        images = self.images[self.organs[rng.integers(len(self.organs))]]
+        image = images[rng.integers(len(images))]
+        y = rng.integers(image.shape[0] - self.crop_px + 1)
+        x = rng.integers(image.shape[1] - self.crop_px + 1)
+        crop = np.rot90(image[y : y + self.crop_px, x : x + self.crop_px], int(rng.integers(4)))
+        if rng.integers(2):
+            crop = crop[:, ::-1]
+        if self.stain:
+            crop = restain(crop, np.eye(3) + rng.normal(0, self.stain, (3, 3)))
+        return np.ascontiguousarray(crop.transpose(2, 0, 1))  # (3, crop_px, crop_px)
+
+
+def restain(image: NDArray[np.uint8], mixing: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Mix the optical densities of the channels of (H, W, 3) uint8 by a matrix (3, 3); densities stay positive."""
+    density = DENSITY[image] @ mixing.astype(np.float32)
+    mixed: NDArray[np.uint8] = np.clip(256 * np.exp(-np.maximum(density, 0)) - 0.5, 0, 255).astype(np.uint8)
+    return mixed

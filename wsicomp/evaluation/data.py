@@ -1,0 +1,106 @@
+"""Where the study's tiles and its classifier come from: tables of patches, the phantom, shipped weights, ONNX files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from wsicomp.datasets.patches import PatchTable
+from wsicomp.datasets.phantom import PHANTOM_CLASSES, PHANTOM_COUNTS, phantom_patches
+from wsicomp.errors import ConfigError, DataError
+from wsicomp.evaluation.classifiers import FrozenClassifier, OnnxClassifier, TorchClassifier
+from wsicomp.evaluation.diagnosis import calibrate_threshold
+from wsicomp.evaluation.fidelity import MIN_SIDE_SSIM_PX
+from wsicomp.evaluation.study import StudyData
+from wsicomp.models.registry import CLASSIFIER, load_model
+
+__all__ = ["ChosenClassifier", "calibrate", "choose_classifier", "phantom_data", "table_data"]
+
+
+@dataclass(frozen=True)
+class ChosenClassifier:
+    """A frozen classifier, and what its weights file says of it.
+
+    Parameters
+    ----------
+    classes
+        Names of the negative and the positive class; None where the file does not say.
+    threshold
+        Probability calibrated on validation patches when it was trained; None where the file does not say.
+    """
+
+    classifier: FrozenClassifier
+    classes: tuple[str, str] | None
+    threshold: float | None
+
+
+def choose_classifier(source: str, device: torch.device) -> ChosenClassifier:
+    """Load a classifier by shipped name, safetensors file or ONNX file.
+
+    Raises
+    ------
+    ModelError
+        If it cannot be loaded.
+    """
+    if source.lower().endswith(".onnx"):
+        return ChosenClassifier(OnnxClassifier(Path(source)), None, None)
+    model = load_model(source, key=CLASSIFIER)
+    notes = model.notes
+    return ChosenClassifier(
+        TorchClassifier(model.module, model.name, device),
+        (notes["negative"], notes["positive"]) if {"negative", "positive"} <= notes.keys() else None,
+        float(notes["threshold"]) if "threshold" in notes else None,
+    )
+
+
+def phantom_data(split: str = "test") -> StudyData:
+    """Draw one split of the procedural phantom."""
+    patches = phantom_patches(PHANTOM_COUNTS[split], seed=0, split=split)
+    return StudyData("phantom", patches.tiles, patches.labels, patches.groups, PHANTOM_CLASSES)
+
+
+def table_data(table: PatchTable, classes: tuple[str, str] | None, split: str | None) -> StudyData:
+    """Read the patches of one split and two classes.
+
+    Parameters
+    ----------
+    classes
+        Names of the negative and the positive class; None takes a table of two classes in alphabetical order.
+    split
+        Split to take; None takes every patch.
+
+    Raises
+    ------
+    ConfigError
+        If the table has not two classes and none are named.
+    DataError
+        If patches are missing, unreadable or of several sizes.
+    """
+    if classes is None:
+        found = table.classes()
+        if len(found) != 2:
+            raise ConfigError(
+                f"{table.name}: has classes {', '.join(found)}; name two with --classes NEGATIVE,POSITIVE"
+            )
+        classes = (found[0], found[1])
+    chosen = table.select(split=split, classes=classes)
+    images = chosen.images()
+    if len({image.shape for image in images}) > 1:
+        raise DataError(f"{table.name}: patches differ in size; evaluate patches of one size at a time")
+    if min(images[0].shape[:2]) < MIN_SIDE_SSIM_PX:
+        raise DataError(f"{table.name}: patches under {MIN_SIDE_SSIM_PX} px have no SSIM; cut larger ones")
+    return StudyData(table.name, np.stack(images), chosen.labels(classes[1]), chosen.groups(), classes)
+
+
+def calibrate(classifier: FrozenClassifier, data: StudyData) -> float:
+    """Choose the threshold on validation tiles, as a probability.
+
+    Raises
+    ------
+    DataError
+        If the tiles are of one class only.
+    """
+    return calibrate_threshold(classifier.logits(data.tiles), data.labels)

@@ -1,0 +1,66 @@
+"""Patches through a codec and a real store on disk, so that bytes are counted and not computed.
+
+patches -> PatchSheet -> encode_source -> latent store in a temporary folder -> reader -> decoder -> x_hat, bytes
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsicomp.datasets.sheet import PatchSheet
+from wsicomp.evaluation.study import Reconstruction
+from wsicomp.pipeline.encode import DEFAULT_READERS, encode_source
+from wsicomp.pipeline.tile_codec import TileCodec
+from wsicomp.progress import Progress, silent
+from wsicomp.store.reader import StoreReader
+
+__all__ = ["reconstruct"]
+
+
+def reconstruct(
+    name: str, patches: NDArray[np.uint8], codec: TileCodec, *, progress: Progress = silent
+) -> Reconstruction:
+    """Encode patches into a store, weigh it, and decode it again.
+
+    Parameters
+    ----------
+    name
+        How messages call the patches.
+    patches
+        (N, S, S, 3) uint8.
+
+    Returns
+    -------
+    Reconstruction
+        Its bytes are those of the whole store: chunks, index, metadata and manifest. A codec that keeps floats is
+        called by its key and their type.
+
+    Raises
+    ------
+    DataError
+        If the patches are not square.
+    """
+    sheet = PatchSheet(name, patches)
+    with tempfile.TemporaryDirectory(prefix="wsicomp-") as folder:
+        store = Path(folder) / "patches.zarr"
+        encoded = encode_source(sheet, store, codec, readers=DEFAULT_READERS, progress=progress)
+        x_hat = np.empty_like(patches)
+        size = patches.shape[1]
+        with StoreReader(store) as reader:
+            for start in range(0, len(patches), codec.batch_size):
+                places = range(start, min(start + codec.batch_size, len(patches)))
+                latents = [reader.read_latents(0, *divmod(index, sheet.cols)) for index in places]
+                decoded = codec.decode(np.stack([latent for latent in latents if latent is not None]))
+                x_hat[start : places.stop] = decoded[:, :size, :size]
+    return Reconstruction(
+        codec=codec.key if codec.latent_dtype == "int8" else f"{codec.key} {codec.latent_dtype}",
+        depth=codec.depth,
+        quality=None,
+        latent_elements=codec.latent_elements(sheet.tile_size),
+        bytes=encoded.store_bytes,
+        x_hat=x_hat,
+    )

@@ -1,0 +1,213 @@
+"""The study's results as plain data, and as report.json, report.csv and a markdown table.
+
+    study.evaluate --> Report --> report.json: {"rows": [...], "classifier", "data", "machine"}, strict JSON
+                              --> report.csv: the rows, nested values flattened
+                              --> to_markdown: the rows for a README
+
+A row is a dictionary of exactly ROW_KEYS, JSON values only, None where a value is undefined. It holds no path of the
+machine it was made on. Numbers are written in full; only the markdown table rounds.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from wsicomp.errors import DataError
+from wsicomp.evaluation.atomic import write_atomically
+
+__all__ = [
+    "CALIBRATED_KEYS",
+    "DROPS",
+    "ORIGINAL",
+    "ROW_KEYS",
+    "STATISTICS",
+    "Report",
+    "Row",
+    "original_row",
+    "read_report",
+    "row_name",
+    "to_markdown",
+    "write_report",
+]
+
+ORIGINAL = "original"
+"""Codec of the row of the uncompressed tiles."""
+
+STATISTICS = ("bce", "accuracy", "precision", "recall", "auc", "flip_rate")
+"""What is said of the classifier, each with an interval."""
+
+DROPS = tuple(f"{statistic}_drop" for statistic in STATISTICS if statistic != "flip_rate")
+"""Intervals of paired differences, original minus row: positive is a loss, except for bce, where it is a gain."""
+
+ROW_KEYS = (
+    *("codec", "depth", "quality", "latent_elements", "element_ratio", "bytes_per_tile", "bits_per_pixel"),
+    *("psnr_db", "ssim", "ms_ssim", "loss"),
+    *STATISTICS,
+    *("intervals", "calibrated"),
+)
+"""Keys of a row, in order."""
+
+CALIBRATED_KEYS = ("threshold", "accuracy", "precision", "recall", "flip_rate")
+"""Keys under a row's "calibrated"."""
+
+Row = dict[str, Any]
+"""One codec at one setting; `ROW_KEYS` are its keys."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything the study found, JSON values only.
+
+    Parameters
+    ----------
+    rows
+        The original first, then the reconstructions in the order they were given.
+    classifier
+        Its name and thresholds.
+    data
+        Name, counts, classes, tile size and the bootstrap's settings.
+    machine
+        From `machine.describe_machine`.
+    """
+
+    rows: list[Row]
+    classifier: dict[str, Any]
+    data: dict[str, Any]
+    machine: dict[str, Any]
+
+
+def original_row(rows: Sequence[Row]) -> Row:
+    """Row of the uncompressed tiles.
+
+    Raises
+    ------
+    DataError
+        If there is none.
+    """
+    for row in rows:
+        if row["codec"] == ORIGINAL:
+            return row
+    raise DataError("the report has no row of the original (depth 0) to compare with; evaluate again")
+
+
+def row_name(row: Row) -> str:
+    """How messages and pictures call a row, such as "wsic depth 3 quality 5"."""
+    parts = [row["codec"]]
+    if row["depth"] is not None and row["codec"] != ORIGINAL:
+        parts.append(f"depth {row['depth']}")
+    if row["quality"] is not None:
+        parts.append(f"quality {row['quality']}")
+    return " ".join(parts)
+
+
+def write_report(report: Report, directory: str | Path) -> list[Path]:
+    """Write report.json and report.csv, each whole or not at all.
+
+    Parameters
+    ----------
+    report
+        What to write.
+    directory
+        Folder of the two files; it is made if it does not exist.
+
+    Returns
+    -------
+    The two files.
+
+    Raises
+    ------
+    ValueError
+        If a value is NaN or infinite, which JSON does not have; nothing is written then.
+    OSError
+        If the folder cannot be written.
+    """
+    contents = {"report.json": _to_json(report), "report.csv": _to_csv(report.rows)}
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, content in contents.items():
+        write_atomically(directory / name, content.encode())
+    return [directory / name for name in contents]
+
+
+def read_report(path: str | Path) -> Report:
+    """Read a report.json.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read or is not a report.
+    """
+    try:
+        document = json.loads(Path(path).read_text(encoding="utf-8"))
+        report = Report(**document)
+        complete = all(set(ROW_KEYS) <= set(row) for row in report.rows)
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(f"{path}: not a report that can be read: {error}") from error
+    if not complete:
+        raise DataError(f"{path}: rows without {', '.join(ROW_KEYS)}; evaluate again")
+    return report
+
+
+def to_markdown(rows: Sequence[Row]) -> str:
+    """Rows as a markdown table with 95 % intervals in brackets; a dash stands for what is undefined."""
+    columns: dict[str, Callable[[Row], str]] = {
+        "codec": lambda row: str(row["codec"]),
+        "depth": lambda row: _number(row["depth"], "d"),
+        "quality": lambda row: _number(row["quality"], "d"),
+        "elements": lambda row: _number(row["element_ratio"], ".2%"),
+        "bits/px": lambda row: _number(row["bits_per_pixel"], ".3f"),
+        "PSNR dB": lambda row: _number(row["psnr_db"], ".2f"),
+        "SSIM": lambda row: _number(row["ssim"], ".3f"),
+        "MS-SSIM": lambda row: _number(row["ms_ssim"], ".4f"),
+        "loss": lambda row: _number(row["loss"], ".4f"),
+        "BCE": lambda row: _estimate(row, "bce"),
+        "accuracy": lambda row: _estimate(row, "accuracy"),
+        "precision": lambda row: _estimate(row, "precision"),
+        "recall": lambda row: _estimate(row, "recall"),
+        "AUC": lambda row: _estimate(row, "auc"),
+        "flipped": lambda row: _estimate(row, "flip_rate"),
+    }
+    lines = [list(columns), [":--", *["--:"] * (len(columns) - 1)]]
+    lines += [[cell(row) for cell in columns.values()] for row in rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _estimate(row: Row, statistic: str) -> str:
+    value, interval = row[statistic], row["intervals"].get(statistic)
+    if value is None or interval is None:
+        return _number(value, ".3f")
+    return f"{value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"
+
+
+def _to_json(report: Report) -> str:
+    return json.dumps(asdict(report), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _to_csv(rows: Sequence[Row]) -> str:
+    scalars = [key for key in ROW_KEYS if key not in ("intervals", "calibrated")]
+    header = [
+        *scalars,
+        *(f"{statistic}_{end}" for statistic in (*STATISTICS, *DROPS) for end in ("low", "high")),
+        *(f"calibrated_{key}" for key in CALIBRATED_KEYS),
+    ]
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(header)
+    for row in rows:
+        ends = [row["intervals"].get(statistic) or (None, None) for statistic in (*STATISTICS, *DROPS)]
+        calibrated = row["calibrated"] or dict.fromkeys(CALIBRATED_KEYS)
+        writer.writerow(
+            [*(row[key] for key in scalars), *(end for pair in ends for end in pair)]
+            + [calibrated[key] for key in CALIBRATED_KEYS]
+        )
+    return table.getvalue()

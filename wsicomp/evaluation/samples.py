@@ -1,0 +1,66 @@
+"""A few tiles to look at, kept while the study lets the reconstructions pass.
+
+    reconstructions --> samples.watch(...) --> study.evaluate
+                              |
+                        Samples.columns --> plots.write_plots
+
+Of each codec and depth the first reconstruction is kept. Tiles are picked at random with a seed, the classes in turn:
+never by how well they came out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsicomp.evaluation.study import Reconstruction, StudyData
+
+__all__ = ["Samples"]
+
+
+class Samples:
+    """Original tiles of a study and what reconstructions made of them.
+
+    Parameters
+    ----------
+    data
+        The study's data.
+    count
+        Tiles to keep, shared among the classes; fewer where the data hold fewer.
+    seed
+        Seed of the choice.
+
+    Attributes
+    ----------
+    labels
+        Class name of each kept tile.
+    columns
+        Title and (K, H, W, 3) uint8 tiles: the original, then one column for each codec and depth seen.
+    """
+
+    def __init__(self, data: StudyData, count: int = 4, seed: int = 0) -> None:
+        rng = np.random.default_rng(seed)
+        by_class = [rng.permutation(np.flatnonzero(data.labels == label)).tolist() for label in (0, 1)]
+        indices: list[int] = []
+        while len(indices) < count and any(by_class):
+            indices += [members.pop() for members in by_class if members][: count - len(indices)]
+        self._indices = np.array(sorted(indices, key=lambda i: (data.labels[i], i)), dtype=np.intp)
+        self._seen: set[tuple[str, int | None]] = set()
+        self._pixels = data.tiles.shape[0] * data.tiles.shape[1] * data.tiles.shape[2]
+        self.labels: list[str] = [data.classes[int(data.labels[i])] for i in self._indices]
+        self.columns: list[tuple[str, NDArray[np.uint8]]] = [("original\n24 bits/px", data.tiles[self._indices])]
+
+    def watch(self, reconstructions: Iterable[Reconstruction]) -> Iterator[Reconstruction]:
+        """Pass reconstructions on one at a time, keeping a copy of the picked tiles."""
+        for reconstruction in reconstructions:
+            key = (reconstruction.codec, reconstruction.depth)
+            if key not in self._seen:
+                self._seen.add(key)
+                depth = "" if reconstruction.depth is None else f" depth {reconstruction.depth}"
+                bits_per_pixel = 8 * reconstruction.bytes / self._pixels
+                title = f"{reconstruction.codec}{depth}\n{bits_per_pixel:.2f} bits/px"
+                self.columns.append((title, reconstruction.x_hat[self._indices]))
+            yield reconstruction
+            del reconstruction  # or it would stay in memory while the next one is made

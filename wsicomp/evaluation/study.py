@@ -1,0 +1,280 @@
+"""The study: what a frozen classifier loses on reconstructions, beside what they cost in elements and in bytes.
+
+    tiles ---------------------> classifier --> logits of the original --> row of depth 0
+      |                                              |
+      |      for each Reconstruction, one at a time  |
+      +--> fidelity to x_hat                         |
+           x_hat --> classifier --> logits --> diagnosis, flips, bootstrap (the same resamples for all rows) --> row
+
+Reconstructions may come from a generator: each is let go before the next is asked for, so memory holds the originals
+and one reconstruction. It does NOT encode, decode, train or calibrate; it is told bytes and a threshold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsicomp.errors import DataError
+from wsicomp.evaluation.bootstrap import diagnosis_distributions, resample_groups
+from wsicomp.evaluation.classifiers import FrozenClassifier
+from wsicomp.evaluation.diagnosis import diagnose
+from wsicomp.evaluation.fidelity import measure
+from wsicomp.evaluation.machine import describe_machine
+from wsicomp.evaluation.pixels import check_tiles
+from wsicomp.evaluation.report import CALIBRATED_KEYS, DROPS, ORIGINAL, ROW_KEYS, STATISTICS, Report, Row
+
+__all__ = ["Reconstruction", "StudyData", "evaluate"]
+
+
+@dataclass(frozen=True)
+class StudyData:
+    """Labelled tiles to study.
+
+    Parameters
+    ----------
+    name
+        How reports call the data, such as "lung".
+    tiles
+        (N, H, W, 3) uint8 originals, N at least 1.
+    labels
+        (N,) 0 or 1.
+    groups
+        (N,) names: the slide, patient or original that each tile was cut from.
+    classes
+        Names of label 0 and of label 1, the positive one.
+
+    Raises
+    ------
+    DataError
+        If the arrays do not fit one another.
+    """
+
+    name: str
+    tiles: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    groups: NDArray[np.str_]
+    classes: tuple[str, str]
+
+    def __post_init__(self) -> None:
+        try:
+            check_tiles(self.tiles, "tiles")
+        except ValueError as error:
+            raise DataError(f"{self.name}: {error}") from error
+        count = len(self.tiles)
+        if not count or self.labels.shape != (count,) or self.groups.shape != (count,):
+            raise DataError(
+                f"{self.name}: {count} tiles, {self.labels.shape} labels and {self.groups.shape} groups; "
+                "there must be one of each per tile, and at least one"
+            )
+        if not np.isin(self.labels, (0, 1)).all():
+            raise DataError(f"{self.name}: labels must be 0 ({self.classes[0]}) or 1 ({self.classes[1]})")
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """All tiles of a study through one codec at one setting.
+
+    Parameters
+    ----------
+    codec
+        Registry key of the model or name of the classical codec; "original" is taken.
+    depth
+        Depth of the latent, at least 1; None for a codec without one, such as JPEG.
+    quality
+        Quality level, where the codec has one.
+    latent_elements
+        Latent elements per tile; None for a codec without latents.
+    bytes
+        Real bytes of all tiles together on disk, everything counted: headers, index, metadata.
+    x_hat
+        (N, H, W, 3) uint8 reconstructions in the order of the originals.
+
+    Raises
+    ------
+    ValueError
+        If the codec is called "original", the depth is below 1, or a size is not positive.
+    """
+
+    codec: str
+    depth: int | None
+    quality: int | None
+    latent_elements: int | None
+    bytes: int
+    x_hat: NDArray[np.uint8]
+
+    def __post_init__(self) -> None:
+        if self.codec == ORIGINAL or (self.depth is not None and self.depth < 1):
+            raise ValueError(f"{self.codec} at depth {self.depth}: depth 0 and '{ORIGINAL}' are the study's own row")
+        if self.bytes < 1 or (self.latent_elements is not None and self.latent_elements < 1):
+            raise ValueError(f"{self.codec}: {self.bytes} bytes and {self.latent_elements} elements must be positive")
+
+
+def evaluate(
+    data: StudyData,
+    classifier: FrozenClassifier,
+    reconstructions: Iterable[Reconstruction],
+    *,
+    threshold: float = 0.5,
+    calibrated_threshold: float | None = None,
+    seed: int = 0,
+    n_resamples: int = 1000,
+) -> Report:
+    """Score a frozen classifier on the originals and on each reconstruction.
+
+    Parameters
+    ----------
+    data
+        The originals with labels and groups.
+    classifier
+        Trained elsewhere, on originals only.
+    reconstructions
+        Consumed one at a time.
+    threshold
+        Probability from which a tile counts as positive; the study's is 0.5.
+    calibrated_threshold
+        A second threshold, chosen on validation tiles (`diagnosis.calibrate_threshold`); None leaves it out.
+    seed, n_resamples
+        Of the bootstrap over groups.
+
+    Returns
+    -------
+    Report with the original's row (depth 0) first.
+
+    Raises
+    ------
+    DataError
+        If a reconstruction does not have the shape of the originals.
+    ModelError
+        If the classifier cannot score the tiles.
+    ValueError
+        If a threshold is not between 0 and 1, or there are no resamples.
+    """
+    scores = _Scores(data, classifier.logits(data.tiles), threshold, calibrated_threshold, seed, n_resamples)
+    rows = [_original_row(data, scores)]
+    for reconstruction in reconstructions:
+        if reconstruction.x_hat.shape != data.tiles.shape:
+            raise DataError(
+                f"{data.name}: {reconstruction.codec} at depth {reconstruction.depth} gave "
+                f"{reconstruction.x_hat.shape} for tiles {data.tiles.shape}; reconstruct every tile, in order"
+            )
+        rows.append(_reconstruction_row(data, reconstruction, scores.of(classifier.logits(reconstruction.x_hat))))
+        del reconstruction  # or it would stay in memory while the next one is made
+    return Report(
+        rows=rows,
+        classifier={
+            "name": classifier.name,
+            "threshold": threshold,
+            "calibrated_threshold": calibrated_threshold,
+        },
+        data={
+            "name": data.name,
+            "tiles": len(data.tiles),
+            "tile_height_px": data.tiles.shape[1],
+            "tile_width_px": data.tiles.shape[2],
+            "groups": len(np.unique(data.groups)),
+            "negative": data.classes[0],
+            "positive": data.classes[1],
+            "positives": int(np.count_nonzero(data.labels)),
+            "bootstrap": {
+                "confidence": 0.95,
+                "clustered_by": "group",
+                "resamples": n_resamples,
+                "seed": seed,
+                "dropped": scores.dropped(),
+            },
+        },
+        machine=describe_machine(),
+    )
+
+
+class _Scores:
+    """The classifier's part of each row, against the logits on the originals and on one set of resamples."""
+
+    def __init__(
+        self,
+        data: StudyData,
+        original_logits: NDArray[np.float64],
+        threshold: float,
+        calibrated_threshold: float | None,
+        seed: int,
+        n_resamples: int,
+    ) -> None:
+        self.original_logits = original_logits
+        self._labels = data.labels.astype(np.int64)
+        self._threshold = threshold
+        self._calibrated_threshold = calibrated_threshold
+        self._resamples = resample_groups(data.groups, n_resamples=n_resamples, seed=seed)
+        self._original = self._distributions(original_logits)
+
+    def of(self, logits: NDArray[np.float64]) -> Row:
+        """Statistics, intervals and calibrated scores of one row's logits."""
+        scores = diagnose(logits, self._labels, self._threshold, self.original_logits)
+        distributions = self._distributions(logits)
+        for statistic in STATISTICS:
+            distributions[f"{statistic}_drop"] = self._original[statistic] - distributions[statistic]
+        intervals = {name: self._resamples.interval(distributions[name]) for name in (*STATISTICS, *DROPS)}
+        return {
+            **asdict(scores),
+            "intervals": {name: [i.low, i.high] if i else None for name, i in intervals.items()},
+            "calibrated": self._calibrated(logits),
+        }
+
+    def dropped(self) -> dict[str, int]:
+        """Resamples in which a statistic was undefined; it depends on their labels alone, so it holds for all rows."""
+        return {name: int(np.count_nonzero(np.isnan(self._original[name]))) for name in STATISTICS}
+
+    def _distributions(self, logits: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        return diagnosis_distributions(self._resamples, logits, self._labels, self._threshold, self.original_logits)
+
+    def _calibrated(self, logits: NDArray[np.float64]) -> Row | None:
+        if self._calibrated_threshold is None:
+            return None
+        scores = asdict(diagnose(logits, self._labels, self._calibrated_threshold, self.original_logits))
+        return {"threshold": self._calibrated_threshold, **{key: scores[key] for key in CALIBRATED_KEYS[1:]}}
+
+
+def _original_row(data: StudyData, scores: _Scores) -> Row:
+    _, height, width, channels = data.tiles.shape
+    return _row(
+        codec=ORIGINAL,
+        depth=0,
+        quality=None,
+        latent_elements=height * width * channels,
+        element_ratio=1.0,
+        bytes_per_tile=float(height * width * channels),
+        bits_per_pixel=8.0 * channels,
+        psnr_db=None,
+        ssim=1.0,
+        ms_ssim=1.0,
+        loss=0.0,
+        **scores.of(scores.original_logits),
+    )
+
+
+def _reconstruction_row(data: StudyData, reconstruction: Reconstruction, scores: Row) -> Row:
+    count, height, width, channels = data.tiles.shape
+    elements = reconstruction.latent_elements
+    fidelity = measure(data.tiles, reconstruction.x_hat)
+    return _row(
+        codec=reconstruction.codec,
+        depth=reconstruction.depth,
+        quality=reconstruction.quality,
+        latent_elements=elements,
+        element_ratio=None if elements is None else elements / (height * width * channels),
+        bytes_per_tile=reconstruction.bytes / count,
+        bits_per_pixel=8 * reconstruction.bytes / (count * height * width),
+        psnr_db=float(fidelity.psnr_db.mean()),
+        ssim=float(fidelity.ssim.mean()),
+        ms_ssim=None if fidelity.ms_ssim is None else float(fidelity.ms_ssim.mean()),
+        loss=float(fidelity.loss.mean()),
+        **scores,
+    )
+
+
+def _row(**values: Any) -> Row:
+    return {key: values[key] for key in ROW_KEYS}

@@ -1,0 +1,1 @@
+"""Networks, their registry, their weights and the cards that say where the weights come from."""

@@ -1,0 +1,180 @@
+"""The registry of models, and their weights as safetensors files.
+
+A weights file says in its header which model it belongs to and with which settings that model is built, so that a name
+or a path is all a caller needs:
+
+    "perticarari2023"            -> weights shipped with the package -> module, SHA-256, notes
+    path/to/weights.safetensors  -> weights of one's own             -> module, SHA-256, notes
+
+Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from wsicomp.atomic import replacing
+from wsicomp.errors import ModelError
+from wsicomp.models.autoencoder import StudyAutoencoder
+from wsicomp.models.classifier import StudyClassifier
+
+__all__ = [
+    "CLASSIFIER",
+    "STUDY_CODEC",
+    "LoadedModel",
+    "describe_shipped",
+    "load_model",
+    "read_card",
+    "save_model",
+    "shipped",
+]
+
+STUDY_CODEC = "perticarari2023"
+CLASSIFIER = "perticarari2023-classifier"
+
+BUILDERS: Mapping[str, Callable[..., nn.Module]] = {STUDY_CODEC: StudyAutoencoder, CLASSIFIER: StudyClassifier}
+WEIGHTS = Path(__file__).parent / "weights"
+SUFFIX = ".safetensors"
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A network in evaluation mode, with what its weights file says of it.
+
+    Parameters
+    ----------
+    key
+        Registry key of the model.
+    name
+        Name of the shipped weights, or of the file.
+    sha256
+        SHA-256 of the weights file, 64 hexadecimal digits.
+    notes
+        What training recorded: classes, threshold, data and the like; strings.
+    """
+
+    key: str
+    name: str
+    sha256: str
+    notes: dict[str, str]
+    module: nn.Module
+
+
+def shipped(key: str | None = None) -> dict[str, Path]:
+    """Names and files of the weights that come with the package, of one model key or of all."""
+    found = {path.stem: path for path in sorted(WEIGHTS.glob(f"*{SUFFIX}"))}
+    return {name: path for name, path in found.items() if key is None or _header(path)["model"] == key}
+
+
+def describe_shipped() -> list[dict[str, Any]]:
+    """Name, model key, bytes and SHA-256 of all shipped weights, and the notes of their training; JSON values."""
+    return [
+        {
+            "name": name,
+            "model": _header(path)["model"],
+            "bytes": path.stat().st_size,
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "notes": json.loads(_header(path)["notes"]),
+        }
+        for name, path in shipped().items()
+    ]
+
+
+def read_card(name: str) -> str:
+    """Card of shipped weights, Markdown.
+
+    Raises
+    ------
+    ModelError
+        If no weights of that name are shipped.
+    """
+    if name not in shipped():
+        raise ModelError(f"{name}: no such weights; the shipped ones are: {', '.join(shipped())}")
+    return (WEIGHTS / f"{name}.md").read_text(encoding="utf-8")
+
+
+def load_model(source: str | Path, *, key: str | None = None) -> LoadedModel:
+    """Load shipped weights by name, or weights of one's own by path.
+
+    Parameters
+    ----------
+    source
+        Name of shipped weights, or path of a safetensors file.
+    key
+        The model that the weights must belong to; None takes any.
+
+    Raises
+    ------
+    ModelError
+        If there are no such weights, the file is damaged, or it belongs to another model.
+    """
+    path = WEIGHTS / f"{source}{SUFFIX}"
+    if not path.is_file():
+        path = Path(source)
+    if not path.is_file():
+        names = ", ".join(shipped(key))
+        raise ModelError(f"{source}: no such weights; give a {SUFFIX} file, or one of: {names}")
+    header = _header(path)
+    if key is not None and header["model"] != key:
+        raise ModelError(f"{path.name}: weights of '{header['model']}', where '{key}' is needed")
+    if header["model"] not in BUILDERS:
+        raise ModelError(f"{path.name}: weights of '{header['model']}', which this version does not know")
+    try:
+        notes = dict(json.loads(header["notes"]))
+        module = BUILDERS[header["model"]](**json.loads(header["settings"]))
+        with safe_open(path, framework="pt") as file:
+            module.load_state_dict({name: file.get_tensor(name).float() for name in file.keys()})  # noqa: SIM118
+    except (SafetensorError, RuntimeError, TypeError, ValueError, OSError) as error:
+        raise ModelError(f"{path.name}: damaged, or not made by this version; get the file again") from error
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return LoadedModel(header["model"], path.stem, digest, notes, module.eval())
+
+
+def save_model(
+    path: Path,
+    module: nn.Module,
+    *,
+    key: str,
+    settings: Mapping[str, Any],
+    notes: Mapping[str, str],
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Write weights as safetensors, whole or not at all.
+
+    Parameters
+    ----------
+    settings
+        Keyword arguments that build the module again; JSON values.
+    notes
+        What a reader of the weights should know: classes, threshold, data, licence.
+    dtype
+        Type of the stored tensors; float16 halves the file. Counters stay integers, which float16 could not hold.
+    """
+    tensors = {
+        name: tensor.detach().cpu().to(dtype if tensor.is_floating_point() else tensor.dtype).contiguous()
+        for name, tensor in module.state_dict().items()
+    }
+    header = {"model": key, "settings": json.dumps(dict(settings)), "notes": json.dumps(dict(notes))}
+    with replacing(path) as partial:
+        save_file(tensors, partial, metadata=header)
+
+
+def _header(path: Path) -> dict[str, str]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path.name}: not a safetensors file, or damaged") from error
+    if not {"model", "settings", "notes"} <= header.keys():
+        raise ModelError(f"{path.name}: safetensors of another program; weights of wsicomp name their model")
+    return dict(header)

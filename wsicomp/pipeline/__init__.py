@@ -1,0 +1,1 @@
+"""Source to store and store to pixels."""

@@ -1,0 +1,248 @@
+"""A latent store seen as a slide: whatever reads OpenSlide objects reads it unchanged.
+
+    read_region -> tiles that the region touches -> cache, or store -> decoder -> crop
+
+A region decoded alone equals the crop of the whole slide decoded, bit for bit, because each tile is decoded alone. The
+slide's plane is the pyramid's base; labels, macro images and free text are not there, since a store does not hold them.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import openslide
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from wsicomp.errors import StoreError
+from wsicomp.geometry import Tile
+from wsicomp.pipeline.tile_codec import TileCodec
+from wsicomp.store.reader import StoreReader
+
+__all__ = ["LatentSlide"]
+
+DEFAULT_CACHE_BYTES = 64 * 2**20
+
+
+class LatentSlide(openslide.AbstractSlide):
+    """An open latent store as an `openslide.AbstractSlide`; a context manager; reads may come from several threads.
+
+    Parameters
+    ----------
+    store
+        Path of the store, a folder or a zip file.
+    weights
+        Name or path of the weights, where they are not among those shipped.
+    device
+        Where the decoder runs; None is the CPU.
+    cache_bytes
+        Decoded tiles kept in memory.
+
+    Raises
+    ------
+    StoreError
+        If the store is incomplete, damaged, of a newer format, or no store.
+    WeightsMismatch
+        If the weights that it was encoded with are not at hand.
+    """
+
+    def __init__(
+        self,
+        store: str | Path,
+        *,
+        weights: str | Path | None = None,
+        device: torch.device | None = None,
+        cache_bytes: int = DEFAULT_CACHE_BYTES,
+    ) -> None:
+        super().__init__()
+        self.reader = StoreReader(store)
+        self.header = header = self.reader.header
+        try:
+            self.codec = TileCodec.for_store(
+                key=header.model,
+                weights_sha256=header.weights_sha256,
+                depth=header.depth,
+                latent_dtype=header.latent_dtype,
+                weights=weights,
+                device=device,
+            )
+            if self.codec.channels != header.channels:
+                raise StoreError(f"{store}: has {header.channels} channels where its model has {self.codec.channels}")
+            self._profile = self.reader.icc_profile
+        except BaseException:
+            self.reader.close()
+            raise
+        tile_bytes = 3 * header.tile_size**2
+        self._capacity = max(cache_bytes // tile_bytes, 1)
+        self._cache: OrderedDict[tuple[int, int, int], NDArray[np.uint8]] = OrderedDict()
+        self._lock = threading.Lock()
+        self._glass = np.empty((header.tile_size, header.tile_size, 3), np.uint8)
+        self._glass[...] = header.glass_rgb
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.reader.path)!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    @classmethod
+    def detect_format(cls, filename: Any) -> str | None:
+        """Return "wsicomp" for a latent store, None for anything else."""
+        try:
+            with StoreReader(filename):
+                return "wsicomp"
+        except StoreError:
+            return None
+
+    def close(self) -> None:
+        """Let go of the store."""
+        self.reader.close()
+
+    @property
+    def level_count(self) -> int:
+        """Number of levels."""
+        return len(self.header.levels)
+
+    @property
+    def level_dimensions(self) -> tuple[tuple[int, int], ...]:
+        """Width and height of each level."""
+        return tuple((level.width_px, level.height_px) for level in self.header.levels)
+
+    @property
+    def level_downsamples(self) -> tuple[float, ...]:
+        """Downsample of each level: 1, 4, 16, ..."""
+        return tuple(float(level.downsample) for level in self.header.levels)
+
+    @property
+    def properties(self) -> Mapping[str, str]:
+        """OpenSlide's own property names, as far as a store knows them, and `wsicomp.depth` and `wsicomp.model`."""
+        header = self.header
+        found = {
+            "openslide.vendor": "wsicomp",
+            "openslide.level-count": str(self.level_count),
+            "openslide.background-color": "{:02X}{:02X}{:02X}".format(*header.glass_rgb),
+            "wsicomp.model": header.model,
+            "wsicomp.depth": str(header.depth),
+        }
+        if header.mpp is not None:
+            found["openslide.mpp-x"], found["openslide.mpp-y"] = (repr(value) for value in header.mpp)
+        if header.objective_power is not None:
+            found["openslide.objective-power"] = f"{header.objective_power:g}"
+        for level in header.levels:
+            prefix = f"openslide.level[{level.index}]"
+            found[f"{prefix}.width"], found[f"{prefix}.height"] = str(level.width_px), str(level.height_px)
+            found[f"{prefix}.downsample"] = str(level.downsample)
+            found[f"{prefix}.tile-width"] = found[f"{prefix}.tile-height"] = str(header.tile_size)
+        return found
+
+    @property
+    def associated_images(self) -> Mapping[str, Image.Image]:
+        """Empty: a store holds no label, macro or thumbnail."""
+        return {}
+
+    def get_best_level_for_downsample(self, downsample: float) -> int:
+        """Return the coarsest level that is at least as fine as the downsample."""
+        return max((level.index for level in self.header.levels if level.downsample <= downsample), default=0)
+
+    def read_region(self, location: tuple[int, int], level: int, size: tuple[int, int]) -> Image.Image:
+        """Return a region as RGBA; what lies outside the slide is transparent.
+
+        Parameters
+        ----------
+        location
+            Left and top in pixels of level 0.
+        level
+            Level to read from.
+        size
+            Width and height in pixels of that level.
+
+        Raises
+        ------
+        ValueError
+            If there is no such level, or a size is negative.
+        StoreCorrupt
+            If a tile is damaged.
+        """
+        if not 0 <= level < self.level_count or min(size) < 0:
+            raise ValueError(f"no region of size {size} at level {level}; there are {self.level_count} levels")
+        found = self.header.levels[level]
+        x, y = location[0] // found.downsample, location[1] // found.downsample
+        region = np.zeros((size[1], size[0], 4), np.uint8)
+        x0, y0 = max(x, 0), max(y, 0)
+        x1, y1 = min(x + size[0], found.width_px), min(y + size[1], found.height_px)
+        if x0 < x1 and y0 < y1:
+            inside = region[y0 - y : y1 - y, x0 - x : x1 - x]
+            inside[..., :3] = self.read_rgb(level, x0, y0, x1 - x0, y1 - y0)
+            inside[..., 3] = 255
+        image = Image.fromarray(region)
+        if self._profile is not None:
+            image.info["icc_profile"] = self._profile
+        return image
+
+    def read_rgb(self, level: int, x_px: int, y_px: int, width_px: int, height_px: int) -> NDArray[np.uint8]:
+        """Decode a region that lies inside a level, (height_px, width_px, 3) uint8; x and y are of that level too.
+
+        Raises
+        ------
+        StoreCorrupt
+            If a tile is damaged.
+        """
+        region = np.empty((height_px, width_px, 3), np.uint8)
+        grid = self.header.grid(level)
+        for tile, pixels in self.decode_tiles(level, grid.covering(x_px, y_px, width_px, height_px)):
+            x0, y0 = max(tile.x_px, x_px), max(tile.y_px, y_px)
+            x1, y1 = min(tile.x_px + tile.width_px, x_px + width_px), min(tile.y_px + tile.height_px, y_px + height_px)
+            region[y0 - y_px : y1 - y_px, x0 - x_px : x1 - x_px] = pixels[
+                y0 - tile.y_px : y1 - tile.y_px, x0 - tile.x_px : x1 - tile.x_px
+            ]
+        return region
+
+    def decode_tiles(self, level: int, tiles: Iterable[Tile]) -> Iterator[tuple[Tile, NDArray[np.uint8]]]:
+        """Decode tiles in order, a batch at a time; each is (tile_size, tile_size, 3) uint8 and not to be written to.
+
+        Raises
+        ------
+        StoreCorrupt
+            If a tile is damaged.
+        """
+        batch: list[Tile] = []
+        for tile in tiles:
+            batch.append(tile)
+            if len(batch) == self.codec.batch_size:
+                yield from self._decode_batch(level, batch)
+                batch = []
+        yield from self._decode_batch(level, batch)
+
+    def _decode_batch(self, level: int, batch: list[Tile]) -> Iterator[tuple[Tile, NDArray[np.uint8]]]:
+        pixels: dict[Tile, NDArray[np.uint8]] = {}
+        latents: dict[Tile, NDArray[Any]] = {}
+        for tile in batch:
+            with self._lock:
+                cached = self._cache.get((level, tile.row, tile.col))
+                if cached is not None:
+                    self._cache.move_to_end((level, tile.row, tile.col))
+            if cached is not None:
+                pixels[tile] = cached
+            elif (latent := self.reader.read_latents(level, tile.row, tile.col)) is None:
+                pixels[tile] = self._glass
+            else:
+                latents[tile] = latent
+        if latents:
+            decoded = self.codec.decode(np.stack(list(latents.values())))
+            for tile, image in zip(latents, decoded, strict=True):
+                pixels[tile] = image
+                self._keep((level, tile.row, tile.col), image.copy())  # a view would keep its whole batch alive
+        for tile in batch:
+            yield tile, pixels[tile]
+
+    def _keep(self, key: tuple[int, int, int], image: NDArray[np.uint8]) -> None:
+        with self._lock:
+            self._cache[key] = image
+            while len(self._cache) > self._capacity:
+                self._cache.popitem(last=False)

@@ -1,0 +1,112 @@
+"""What a slide file is, in numbers: the content of `wsicomp info SLIDE`.
+
+What it does not do: it reads no pixels, and passes on no free text. Associated images are named only where the name is
+one of OpenSlide's customary ones, since some formats take it from the file's own text; properties are only counted.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+
+from wsicomp.slides.native import NativeSlide
+
+__all__ = ["NativeLevel", "SlideDescription", "describe"]
+
+ASSOCIATED_NAMES = ("label", "macro", "thumbnail")
+
+
+@dataclass(frozen=True)
+class NativeLevel:
+    """One level that the file itself holds: its size in pixels, and level-0 pixels per pixel."""
+
+    width_px: int
+    height_px: int
+    downsample: float
+
+
+@dataclass(frozen=True)
+class SlideDescription:
+    """What may be said of a slide file.
+
+    Parameters
+    ----------
+    path
+        The file, as the user named it.
+    vendor
+        OpenSlide's key of the format, such as "aperio".
+    width_px, height_px
+        Size of level 0.
+    levels
+        Levels of the file, finest first.
+    mpp
+        Micrometres per level-0 pixel, x and y; None where the file does not say.
+    objective_power
+        Magnification of the objective; None where the file does not say.
+    bounds_px
+        x, y, width and height of the scanned part of level 0; None where the file does not say.
+    source_bytes
+        Size on disk; None where the slide is spread over files that the named one does not enumerate.
+    has_icc_profile
+        Whether the file holds a colour profile.
+    associated_images
+        Which of label, macro and thumbnail the file holds. They are never read.
+    other_associated_images
+        How many associated images of other names it holds.
+    properties
+        How many properties OpenSlide lists; most are free text and are withheld.
+    """
+
+    path: str
+    vendor: str
+    width_px: int
+    height_px: int
+    levels: tuple[NativeLevel, ...]
+    mpp: tuple[float, float] | None
+    objective_power: float | None
+    bounds_px: tuple[int, int, int, int] | None
+    source_bytes: int | None
+    has_icc_profile: bool
+    associated_images: tuple[str, ...]
+    other_associated_images: int
+    properties: int
+
+    def to_json(self) -> dict[str, object]:
+        """Fields under their own names, as plain JSON values."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+
+def describe(path: str | os.PathLike[str]) -> SlideDescription:
+    """Describe a slide file.
+
+    Parameters
+    ----------
+    path
+        Any file that OpenSlide opens.
+
+    Raises
+    ------
+    SlideError
+        If the file cannot be opened.
+    """
+    with NativeSlide(path) as slide:
+        known = tuple(name for name in ASSOCIATED_NAMES if name in slide.associated_names)
+        width, height = slide.level_sizes[0]
+        return SlideDescription(
+            path=slide.name,
+            vendor=slide.vendor,
+            width_px=width,
+            height_px=height,
+            levels=tuple(
+                NativeLevel(*size, downsample)
+                for size, downsample in zip(slide.level_sizes, slide.downsamples, strict=True)
+            ),
+            mpp=slide.mpp,
+            objective_power=slide.objective_power,
+            bounds_px=slide.bounds_px if slide.has_bounds else None,
+            source_bytes=slide.source_bytes,
+            has_icc_profile=slide.icc_profile is not None,
+            associated_images=known,
+            other_associated_images=len(slide.associated_names) - len(known),
+            properties=slide.property_count,
+        )

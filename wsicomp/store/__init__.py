@@ -1,0 +1,1 @@
+"""The latent store on disk: schema, writer, reader, verification."""

@@ -1,0 +1,1 @@
+"""Losses, loops and checkpoints: one file per recipe."""

@@ -70,7 +70,7 @@ def main() -> int:
             wsicomp(
                 *("evaluate", str(data / task.name), "--label-column", task.label_column),
                 *("--classifier", str(run / "weights.safetensors"), "--model", str(codec / "weights.safetensors")),
-                *("--latent-dtypes", "int8,float16,float32", "-o", str(report)),
+                *("--latent-dtypes", "int8,float32", "-o", str(report)),
             )
             reports[width] = json.loads((report / "report.json").read_text(encoding="utf-8"))
             tables.append(f"## {task.name}, {width}\n\n{to_markdown(read_report(report / 'report.json').rows)}\n")

@@ -166,29 +166,46 @@ def test_safetensors_of_another_program_are_refused(tmp_path: Path) -> None:
     assert "safetensors of another program" in refusal(path)
 
 
-HEADER = {"model": STUDY_CODEC, "settings": '{"depths": 1}', "notes": "{}"}
+HEADER: dict[str, object] = {"model": STUDY_CODEC, "settings": {"depths": 1}, "notes": {}}
+
+
+def metadata(header: dict[str, object]) -> dict[str, str]:
+    return {"wsicomp": json.dumps(header)}
+
+
+def test_a_header_that_is_not_json_is_refused(weights: Path) -> None:
+    save_file(load_file(weights), weights, metadata={"wsicomp": "not json"})
+    with pytest.raises(ModelError, match="damaged"):
+        load_model(weights)
+
+
+def test_equal_weights_have_equal_bytes(tmp_path: Path) -> None:
+    model = StudyAutoencoder(2)
+    for name in ("a", "b"):
+        save_model(tmp_path / name, model, key=STUDY_CODEC, settings={"depths": 2}, notes={"z": "1", "a": "2"})
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"settings": "not json"},
-        {"settings": "[]"},
-        {"settings": "null"},
-        {"settings": '{"depths": 2}'},
-        {"settings": '{"depths": 0}'},
-        {"settings": '{"depths": -1}'},
-        {"settings": '{"depths": 1.5}'},
-        {"settings": '{"colour": "red"}'},
-        {"notes": "not json"},
-        {"notes": "null"},
+        {"settings": "not a mapping"},
+        {"settings": [1]},
+        {"settings": None},
+        {"settings": {"depths": 2}},
+        {"settings": {"depths": 0}},
+        {"settings": {"depths": -1}},
+        {"settings": {"depths": 1.5}},
+        {"settings": {"colour": "red"}},
+        {"notes": "not a mapping"},
+        {"notes": None},
         {"notes": "[1]"},
-        {"model": CLASSIFIER, "settings": '{"width": 0.0625}'},
+        {"model": CLASSIFIER, "settings": {"width": 0.0625}},
     ],
     ids=json.dumps,
 )
-def test_a_header_that_does_not_fit_is_refused(weights: Path, change: dict[str, str]) -> None:
-    save_file(load_file(weights), weights, metadata=HEADER | change)
+def test_a_header_that_does_not_fit_is_refused(weights: Path, change: dict[str, object]) -> None:
+    save_file(load_file(weights), weights, metadata=metadata(HEADER | change))
     assert refusal(weights) == "codec.safetensors: damaged, or not made by this version; get the file again"
 
 
@@ -201,12 +218,12 @@ def test_tensors_that_do_not_fit_are_refused(weights: Path, damage: str) -> None
         tensors["surplus"] = torch.zeros(1)
     else:
         tensors["latent_scale"] = torch.ones(1, 7)
-    save_file(tensors, weights, metadata=HEADER)
+    save_file(tensors, weights, metadata=metadata(HEADER))
     assert "damaged" in refusal(weights)
 
 
 def test_a_model_of_the_future_is_named(weights: Path) -> None:
-    save_file(load_file(weights), weights, metadata=HEADER | {"model": "someone2031"})
+    save_file(load_file(weights), weights, metadata=metadata(HEADER | {"model": "someone2031"}))
     message = refusal(weights)
     assert "someone2031" in message
     assert "this version does not know" in message

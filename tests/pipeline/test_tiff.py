@@ -265,7 +265,7 @@ def test_what_the_disk_refuses_is_one_line_and_leaves_nothing(
 
 
 def test_a_missing_folder_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="create the folder"):
+    with pytest.raises(StoreError, match="create it first"):
         write(tmp_path / "none" / "a.tiff", [picture(20, 20)])
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from wsicomp.disk import write_file
 from wsicomp.errors import StoreCorrupt, StoreVersion
-from wsicomp.store.files import list_files, write_file
+from wsicomp.store.files import list_files
 from wsicomp.store.manifest import MANIFEST, Manifest, canonical
 
 FILES = {"zarr.json": b"{}", "latents/0/c/0/0/0": b"\x01" * 100, "empty": b""}

@@ -68,8 +68,9 @@ def test_every_file_and_folder_is_synced_before_the_store_takes_its_name(
     named = [event.removeprefix(f"{path}.partial").lstrip("/") for event in events]
     before, after = named[: named.index("rename")], named[named.index("rename") + 1 :]
     folders = {folder.relative_to(path).as_posix() for folder in path.rglob("*") if folder.is_dir()}
-    assert set(before) == set(list_files(path)) - {"manifest.json"} | {"manifest.json.tmp", ""} | folders
-    assert before[-2:] == ["manifest.json.tmp", ""]
+    manifest = f".manifest.partial-{os.getpid()}.json"
+    assert set(before) == set(list_files(path)) - {"manifest.json"} | {manifest, ""} | folders
+    assert before[-2:] == [manifest, ""]
     assert after == [str(tmp_path).lstrip("/")]
 
 

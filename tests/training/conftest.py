@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import skimage.data
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -15,7 +14,7 @@ from wsicomp.datasets.patches import PatchTable
 from wsicomp.training.classifier import LabelledTiles
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def no_sync() -> Iterator[None]:
     """Skip fsync, most of a small checkpoint's time and only of use in a power cut."""
     with pytest.MonkeyPatch.context() as patch:
@@ -23,13 +22,9 @@ def no_sync() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Run networks this small on one thread: more of them only wait for one another, long on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+@pytest.fixture(scope="module", autouse=True)
+def one_thread(one_torch_thread: None) -> None:
+    """Run every module of this room on one thread."""
 
 
 @pytest.fixture(scope="session")

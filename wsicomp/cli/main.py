@@ -22,6 +22,7 @@ from wsicomp.cli.evaluate import evaluate
 from wsicomp.cli.info import info
 from wsicomp.cli.models import models
 from wsicomp.cli.verify import verify
+from wsicomp.disk import explain
 from wsicomp.errors import WsicompError
 
 __all__ = ["app", "execute", "run"]
@@ -71,6 +72,8 @@ def execute(arguments: Sequence[str]) -> int:
         return _failed(arguments, str(error), error.exit_code)
     except OSError as error:
         return _failed(arguments, f"{error.filename or 'a file'}: {error.strerror or 'the disk refuses'}", 3)
+    except OSError as error:
+        return _failed(arguments, f"{error.filename or 'a file'}: {explain(error)}", 3)
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except Terminated:

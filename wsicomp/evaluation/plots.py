@@ -18,7 +18,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-from wsicomp.evaluation.atomic import write_atomically
+from wsicomp.disk import write_file
 from wsicomp.evaluation.report import ORIGINAL, Report, Row, original_row
 from wsicomp.evaluation.samples import Samples
 
@@ -84,7 +84,7 @@ def write_plots(report: Report, samples: Samples | None, directory: str | Path) 
     for name, figure in figures.items():
         png = io.BytesIO()
         figure.savefig(png, format="png", dpi=150)
-        write_atomically(directory / name, png.getvalue())
+        write_file(directory / name, png.getvalue())
     return [directory / name for name in figures]
 
 

@@ -18,8 +18,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from wsicomp.disk import write_file
 from wsicomp.errors import DataError
-from wsicomp.evaluation.atomic import write_atomically
 
 __all__ = [
     "CALIBRATED_KEYS",
@@ -131,7 +131,7 @@ def write_report(report: Report, directory: str | Path) -> list[Path]:
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
-        write_atomically(directory / name, content.encode())
+        write_file(directory / name, content.encode())
     return [directory / name for name in contents]
 
 

@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from wsicomp.atomic import replacing
+from wsicomp.disk import replacing
 from wsicomp.errors import ModelError
 from wsicomp.models.autoencoder import StudyAutoencoder
 from wsicomp.models.classifier import StudyClassifier
@@ -45,6 +45,16 @@ CLASSIFIER = "perticarari2023-classifier"
 BUILDERS: Mapping[str, Callable[..., nn.Module]] = {STUDY_CODEC: StudyAutoencoder, CLASSIFIER: StudyClassifier}
 WEIGHTS = Path(__file__).parent / "weights"
 SUFFIX = ".safetensors"
+METADATA = "wsicomp"
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a weights file says of itself, under one key of its metadata."""
+
+    model: str
+    settings: dict[str, Any]
+    notes: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -73,7 +83,7 @@ class LoadedModel:
 def shipped(key: str | None = None) -> dict[str, Path]:
     """Names and files of the weights that come with the package, of one model key or of all."""
     found = {path.stem: path for path in sorted(WEIGHTS.glob(f"*{SUFFIX}"))}
-    return {name: path for name, path in found.items() if key is None or _header(path)["model"] == key}
+    return {name: path for name, path in found.items() if key is None or _header(path).model == key}
 
 
 def describe_shipped() -> list[dict[str, Any]]:
@@ -81,10 +91,10 @@ def describe_shipped() -> list[dict[str, Any]]:
     return [
         {
             "name": name,
-            "model": _header(path)["model"],
+            "model": _header(path).model,
             "bytes": path.stat().st_size,
             "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-            "notes": json.loads(_header(path)["notes"]),
+            "notes": _header(path).notes,
         }
         for name, path in shipped().items()
     ]
@@ -125,19 +135,18 @@ def load_model(source: str | Path, *, key: str | None = None) -> LoadedModel:
         names = ", ".join(shipped(key))
         raise ModelError(f"{source}: no such weights; give a {SUFFIX} file, or one of: {names}")
     header = _header(path)
-    if key is not None and header["model"] != key:
-        raise ModelError(f"{path.name}: weights of '{header['model']}', where '{key}' is needed")
-    if header["model"] not in BUILDERS:
-        raise ModelError(f"{path.name}: weights of '{header['model']}', which this version does not know")
+    if key is not None and header.model != key:
+        raise ModelError(f"{path.name}: weights of '{header.model}', where '{key}' is needed")
+    if header.model not in BUILDERS:
+        raise ModelError(f"{path.name}: weights of '{header.model}', which this version does not know")
     try:
-        notes = dict(json.loads(header["notes"]))
-        module = BUILDERS[header["model"]](**json.loads(header["settings"]))
+        module = BUILDERS[header.model](**header.settings)
         with safe_open(path, framework="pt") as file:
             module.load_state_dict({name: file.get_tensor(name).float() for name in file.keys()})  # noqa: SIM118
     except (SafetensorError, RuntimeError, TypeError, ValueError, OSError) as error:
         raise ModelError(f"{path.name}: damaged, or not made by this version; get the file again") from error
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return LoadedModel(header["model"], path.stem, digest, notes, module.eval())
+    return LoadedModel(header.model, path.stem, digest, header.notes, module.eval())
 
 
 def save_model(
@@ -164,17 +173,23 @@ def save_model(
         name: tensor.detach().cpu().to(dtype if tensor.is_floating_point() else tensor.dtype).contiguous()
         for name, tensor in module.state_dict().items()
     }
-    header = {"model": key, "settings": json.dumps(dict(settings)), "notes": json.dumps(dict(notes))}
+    header = {"model": key, "settings": dict(settings), "notes": dict(notes)}
     with replacing(path) as partial:
-        save_file(tensors, partial, metadata=header)
+        # One entry only: safetensors writes several in random order, and equal weights should have equal bytes.
+        save_file(tensors, partial, metadata={METADATA: json.dumps(header, sort_keys=True)})
 
 
-def _header(path: Path) -> dict[str, str]:
+def _header(path: Path) -> Header:
     try:
         with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
+            text = (file.metadata() or {}).get(METADATA)
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path.name}: not a safetensors file, or damaged") from error
-    if not {"model", "settings", "notes"} <= header.keys():
+    if text is None:
         raise ModelError(f"{path.name}: safetensors of another program; weights of wsicomp name their model")
-    return dict(header)
+    try:
+        found = json.loads(text)
+        header = Header(found["model"], dict(found["settings"]), dict(found["notes"]))
+    except (ValueError, TypeError, KeyError) as error:
+        raise ModelError(f"{path.name}: damaged, or not made by this version; get the file again") from error
+    return header

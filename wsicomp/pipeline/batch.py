@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from wsicomp.disk import explain
 from wsicomp.errors import ConfigError, SlideError, StoreError, WsicompError
 from wsicomp.pipeline.encode import Encoded, encode_source
 from wsicomp.pipeline.tile_codec import TileCodec
@@ -168,8 +169,7 @@ def run(
         except WsicompError as error:
             yield Outcome(job, "failed", error=error)
         except OSError as error:
-            reason = error.strerror or type(error).__name__
-            yield Outcome(job, "failed", error=StoreError(f"{job.store}: cannot be written: {reason}"))
+            yield Outcome(job, "failed", error=StoreError(f"{job.store}: cannot be written: {explain(error)}"))
 
 
 def finished(job: Job, codec: TileCodec, settings: SlideSettings) -> Encoded | None:

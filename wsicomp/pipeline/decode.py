@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from wsicomp.atomic import replacing
+from wsicomp.disk import explain, replacing
 from wsicomp.errors import ConfigError, StoreError
 from wsicomp.pipeline.tiff import PyramidLevel, write_pyramid
 from wsicomp.pipeline.view import LatentSlide
@@ -75,7 +75,7 @@ def decode_picture(
         with replacing(output) as partial:
             image.save(partial, kind, icc_profile=slide.reader.icc_profile, **quality)
     except OSError as error:
-        raise StoreError(f"{output}: cannot be written: {error.strerror or 'the disk refuses'}") from error
+        raise StoreError(f"{output}: cannot be written: {explain(error)}") from error
     return w, h
 
 

@@ -13,7 +13,6 @@ of a program, a host or a source.
 
 from __future__ import annotations
 
-import errno
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -25,7 +24,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from wsicomp.atomic import replacing
+from wsicomp.disk import explain, replacing
 from wsicomp.errors import ConfigError, StoreError
 from wsicomp.geometry import TileGrid
 
@@ -34,15 +33,6 @@ __all__ = ["PyramidLevel", "write_pyramid"]
 _UM_PER_CM = 10_000
 _AHEAD_PER_WORKER = 4
 """Tiles that are read ahead for each thread that compresses."""
-
-_ADVICE = {
-    errno.ENOSPC: "free some space or choose another disk",
-    errno.EDQUOT: "free some space or choose another disk",
-    errno.EROFS: "choose a folder that can be written",
-    errno.EACCES: "choose a folder that can be written",
-    errno.EPERM: "choose a folder that can be written",
-    errno.ENOENT: "create the folder first",
-}
 
 
 @dataclass(frozen=True)
@@ -135,8 +125,7 @@ def write_pyramid(
                 if next(level.tiles, None) is not None:
                     raise ValueError(f"level {index} yields more than its {len(grid)} tiles")
     except OSError as error:
-        advice = _ADVICE.get(error.errno or 0, "check the disk")
-        raise StoreError(f"{target}: cannot be written: {error.strerror or 'input/output error'}; {advice}") from error
+        raise StoreError(f"{target}: cannot be written: {explain(error)}") from error
 
 
 def _checked(tiles: Iterator[NDArray[np.uint8]], grid: TileGrid) -> Iterator[NDArray[np.uint8]]:

@@ -19,8 +19,9 @@ import zipfile
 from pathlib import Path
 from typing import Protocol
 
+from wsicomp.disk import explain
 from wsicomp.errors import StoreCorrupt, StoreError, StoreIncomplete
-from wsicomp.store.files import explain, list_files, sibling
+from wsicomp.store.files import list_files, sibling
 from wsicomp.store.manifest import MANIFEST, Manifest
 
 __all__ = ["PARTIAL", "REPLACED", "Container", "is_store_folder", "open_container", "zip_digest"]

@@ -30,9 +30,10 @@ from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.storage import LocalStore
 
+from wsicomp.disk import explain, sync_folder, write_file
 from wsicomp.errors import ConfigError, StoreError
 from wsicomp.store.container import PARTIAL, REPLACED, is_store_folder
-from wsicomp.store.files import explain, sibling, sync_folder, write_file
+from wsicomp.store.files import sibling
 from wsicomp.store.lock import StoreLock
 from wsicomp.store.manifest import MANIFEST, Manifest, canonical
 from wsicomp.store.schema import StoreHeader
@@ -43,7 +44,7 @@ ZSTD_LEVEL = 15
 """Measured on int8 latents of the study's encoder, untrained, at depths 1, 2, 3, 4: 7, 5, 3, 2 % smaller than level 3,
 at 120, 190, 580, 1,150 tiles/s per core; level 19 saves no more and takes two to four times as long."""
 
-OWN_NAMES = ("zarr.", "latents", "tissue", "icc_profile", MANIFEST)
+OWN_NAMES = ("zarr.", "latents", "tissue", "icc_profile", MANIFEST, ".manifest.partial-")
 """How everything at the top of a partial store begins."""
 
 

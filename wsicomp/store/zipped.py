@@ -14,9 +14,10 @@ import os
 import zipfile
 from pathlib import Path
 
+from wsicomp.disk import explain, sync_folder
 from wsicomp.errors import ConfigError, StoreCorrupt, StoreError
 from wsicomp.store.container import COMMENT_BYTES, PARTIAL, Container, open_container, zip_digest
-from wsicomp.store.files import explain, sibling, sync_folder
+from wsicomp.store.files import sibling
 from wsicomp.store.lock import StoreLock
 from wsicomp.store.manifest import MANIFEST, Manifest
 from wsicomp.store.reader import StoreReader, read_manifest

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from wsicomp.atomic import replacing
+from wsicomp.disk import replacing
 from wsicomp.errors import ConfigError, DataError
 
 __all__ = ["load_checkpoint", "save_checkpoint"]

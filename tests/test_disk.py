@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from wsicomp.atomic import replacing, sync_directory
+from wsicomp.disk import replacing, sync_folder
 
 
 @pytest.fixture(params=[False, True], ids=["new", "over an old one"])
@@ -110,4 +110,4 @@ def test_contents_are_synced_before_the_rename_and_the_folder_after_it(
 
 def test_syncing_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        sync_directory(tmp_path / "missing")
+        sync_folder(tmp_path / "missing")

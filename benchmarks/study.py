@@ -67,11 +67,12 @@ def main() -> int:
             columns = ["--data", str(data / task.name), "--label-column", task.label_column, "--classes", task.classes]
             train(["classifier", *columns, "--epochs", str(epochs), *options], run)
             report = RUNS / f"{task.name}-{width}-report"
-            wsicomp(
-                *("evaluate", str(data / task.name), "--label-column", task.label_column),
-                *("--classifier", str(run / "weights.safetensors"), "--model", str(codec / "weights.safetensors")),
-                *("--latent-dtypes", "int8,float32", "-o", str(report)),
-            )
+            if not (report / "report.json").exists():
+                wsicomp(
+                    *("evaluate", str(data / task.name), "--label-column", task.label_column),
+                    *("--classifier", str(run / "weights.safetensors"), "--model", str(codec / "weights.safetensors")),
+                    *("--latent-dtypes", "int8,float32", "-o", str(report)),
+                )
             reports[width] = json.loads((report / "report.json").read_text(encoding="utf-8"))
             tables.append(f"## {task.name}, {width}\n\n{to_markdown(read_report(report / 'report.json').rows)}\n")
             if width == "full":

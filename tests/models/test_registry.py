@@ -18,7 +18,15 @@ from wsicomp.errors import ModelError
 from wsicomp.models import registry
 from wsicomp.models.autoencoder import StudyAutoencoder
 from wsicomp.models.classifier import StudyClassifier
-from wsicomp.models.registry import CLASSIFIER, STUDY_CODEC, describe_shipped, load_model, save_model, shipped
+from wsicomp.models.registry import (
+    CLASSIFIER,
+    STUDY_CODEC,
+    describe_shipped,
+    load_model,
+    read_card,
+    save_model,
+    shipped,
+)
 
 NOTES = {"data": "lung", "threshold": "0.25"}
 Case = tuple[str, nn.Module, dict[str, Any]]
@@ -302,3 +310,10 @@ def test_what_the_package_ships_loads_and_is_finite(name: str) -> None:
     assert all(tensor.isfinite().all() for tensor in loaded.module.state_dict().values())
     if isinstance(loaded.module, StudyAutoencoder):
         assert (loaded.module.latent_scale > 0).all()
+
+
+@pytest.mark.parametrize("name", sorted(shipped()))
+def test_what_the_package_ships_has_a_card(name: str) -> None:
+    card = read_card(name)
+    assert card.startswith(f"# {name}\n")
+    assert all(f"| {row} |" in card for row in ("data", "licence of the data", "recipe", "machine", "test"))

@@ -9,6 +9,7 @@ import typer
 
 from wsicomp.cli.console import JsonOption, emit, log, progress_bar, say
 from wsicomp.cli.options import DeviceOption, LatentDtypeOption, ModelOption, OverwriteOption
+from wsicomp.cli.signals import deferred
 from wsicomp.progress import Progress
 
 if TYPE_CHECKING:
@@ -73,11 +74,12 @@ def encode(
     settings = batch.SlideSettings(mpp, tile_size, levels, tissue, tissue_threshold)
     results: list[dict[str, Any]] = []
     failures: list[Outcome] = []
-    with progress_bar("encode") as bar:
+    with progress_bar("encode") as bar, deferred() as check:
 
         def tiles_of(job: Job) -> Progress:
             def show(done: int, total: int, note: str = "") -> None:
                 bar(done, total, job.slide.name)
+                check()
 
             return show
 

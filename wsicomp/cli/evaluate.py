@@ -11,12 +11,7 @@ from wsicomp.cli.console import JsonOption, emit, log, progress_bar, say
 from wsicomp.cli.options import DeviceOption, LabelColumnOption, ModelOption, split_classes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    import torch
-
-    from wsicomp.evaluation.study import Reconstruction, StudyData
-    from wsicomp.progress import Progress
+    from wsicomp.evaluation.study import StudyData
 
 PHANTOM_CLASSIFIER = "perticarari2023-classifier-phantom"
 
@@ -75,9 +70,11 @@ def evaluate(
     from wsicomp.evaluation.data import calibrate, choose_classifier
     from wsicomp.evaluation.gate import check
     from wsicomp.evaluation.plots import write_plots
+    from wsicomp.evaluation.reconstruct import reconstruct
     from wsicomp.evaluation.report import to_markdown, write_report
     from wsicomp.evaluation.samples import Samples
     from wsicomp.models.device import resolve_device
+    from wsicomp.pipeline.tile_codec import TileCodec
 
     wanted = _depths(depths)
     dtypes = [name.strip() for name in latent_dtypes.split(",")]
@@ -86,11 +83,14 @@ def evaluate(
         raise typer.BadParameter(f"{data} needs a frozen classifier of its classes", param_hint="--classifier")
     chosen = choose_classifier(classifier or PHANTOM_CLASSIFIER, where)
     names = split_classes(classes) if classes else chosen.classes
+    codecs = [
+        TileCodec.load(model, depth, latent_dtype=dtype, device=where) for dtype in dtypes for depth in wanted if depth
+    ]
     with progress_bar("evaluate") as progress:
         tiles, validation = _load(data, label_column, names, split)
         calibrated = calibrate(chosen.classifier, validation) if validation else chosen.threshold
         samples = Samples(tiles, seed=seed)
-        reconstructions = _reconstructions(tiles, wanted, dtypes, model, where, progress)
+        reconstructions = (reconstruct(tiles.name, tiles.tiles, codec, progress=progress) for codec in codecs)
         report = study.evaluate(
             tiles,
             chosen.classifier,
@@ -135,17 +135,3 @@ def _load(
     tiles = table_data(table, classes, split if table.has_splits else None)
     has_val = any(patch.split == "val" and patch.label in tiles.classes for patch in table.patches)
     return tiles, table_data(table, tiles.classes, "val") if has_val else None
-
-
-def _reconstructions(
-    tiles: StudyData, depths: list[int], dtypes: list[str], model: str, device: torch.device, progress: Progress
-) -> Iterator[Reconstruction]:
-    from wsicomp.evaluation.reconstruct import reconstruct
-    from wsicomp.pipeline.tile_codec import TileCodec
-
-    # Every codec is made before the first is used, so that a wrong depth is not found out after minutes of work.
-    codecs = [
-        TileCodec.load(model, depth, latent_dtype=dtype, device=device) for dtype in dtypes for depth in depths if depth
-    ]
-    for codec in codecs:
-        yield reconstruct(tiles.name, tiles.tiles, codec, progress=progress)

@@ -5,10 +5,8 @@ Exit codes: 0 done, 1 crash, 2 wrong usage, 3 some inputs failed, 4 a gate was m
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Sequence
-from types import FrameType
 from typing import Annotated, NoReturn
 
 import typer
@@ -21,6 +19,7 @@ from wsicomp.cli.encode import encode
 from wsicomp.cli.evaluate import evaluate
 from wsicomp.cli.info import info
 from wsicomp.cli.models import models
+from wsicomp.cli.signals import Interrupted, install
 from wsicomp.cli.verify import verify
 from wsicomp.disk import explain
 from wsicomp.errors import WsicompError
@@ -54,13 +53,6 @@ def main(
     """Compress whole-slide images with learned codecs, and measure what that costs a diagnostic classifier."""
 
 
-INTERRUPTED = 130
-
-
-class Terminated(BaseException):
-    """SIGTERM, raised where the program is so that every `finally` runs."""
-
-
 def execute(arguments: Sequence[str]) -> int:
     """Run a command line and return its exit code; errors are one line on stderr, and with --json a document too."""
     try:
@@ -71,15 +63,9 @@ def execute(arguments: Sequence[str]) -> int:
     except WsicompError as error:
         return _failed(arguments, str(error), error.exit_code)
     except OSError as error:
-        return _failed(arguments, f"{error.filename or 'a file'}: {error.strerror or 'the disk refuses'}", 3)
-    except OSError as error:
         return _failed(arguments, f"{error.filename or 'a file'}: {explain(error)}", 3)
-    except (KeyboardInterrupt, typer.Abort):
-        code = INTERRUPTED
-    except Terminated:
-        return _failed(arguments, "terminated; nothing half-written is left", 143)
-    if code == INTERRUPTED:  # typer turns KeyboardInterrupt into this code and says nothing
-        return _failed(arguments, "interrupted; nothing half-written is left", INTERRUPTED)
+    except Interrupted as interrupted:
+        return _failed(arguments, "interrupted; nothing half-written is left", interrupted.exit_code)
     return code if isinstance(code, int) else 0
 
 
@@ -100,11 +86,7 @@ def _command(arguments: Sequence[str]) -> str:
     return first if first in names else "wsicomp"
 
 
-def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
-    raise Terminated
-
-
 def run() -> NoReturn:
     """Run the program's own command line."""
-    signal.signal(signal.SIGTERM, _terminate)
+    install()
     sys.exit(execute(sys.argv[1:]))

@@ -1,0 +1,142 @@
+"""`wsicomp train`: a few steps of each recipe, from patches to weights that the other commands take."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Cli, listing
+from wsicomp.datasets.phantom import PHANTOM_COUNTS
+from wsicomp.models.registry import CLASSIFIER, STUDY_CODEC, load_model
+
+AUTOENCODER = ("--depths", "2", "--steps", "3", "--batch-size", "2", "--crop", "32")
+CLASSES = ("--classes", "dark,light", "--width", "0.0625", "--epochs", "2", "--batch-size", "4")
+
+
+def test_autoencoder_from_patches_to_a_slide(cli: Cli, patches: Path, slide: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    ended = cli("train", "autoencoder", "--data", patches, "-o", run, *AUTOENCODER, "--json")
+    assert (ended.code, ended.err) == (0, "")
+    weights = run / "weights.safetensors"
+    # the train split alone: 8 of the 24 patches
+    assert ended.document == {
+        "command": "train autoencoder",
+        "status": "ok",
+        "weights": str(weights),
+        "patches": 8,
+    }
+    assert load_model(weights, key=STUDY_CODEC).notes["steps"] == "3"
+    log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert [entry["depth"] for entry in log] == [1, 2]
+
+    store = slide.with_suffix(".zarr")
+    assert cli("encode", slide, "--model", weights, "--depth", "2").code == 0
+    assert cli("verify", store, "--against", slide, "--model", weights).code == 0
+    assert cli("decode", store, "-o", "a.png", "--model", weights).code == 0
+    cli("encode", slide, "--model", weights, "--depth", "3", "--overwrite").failed(2, "1 to 2")
+
+
+def test_autoencoder_on_several_tables(cli: Cli, patches: Path, classes_only: Path, tmp_path: Path) -> None:
+    data = ("--data", patches, "--data", classes_only)
+    ended = cli("train", "autoencoder", *data, "-o", tmp_path / "run", *AUTOENCODER)
+    assert ended.code == 0
+    assert "2 depths trained on 32 patches" in ended.out
+
+
+def test_the_same_seed_gives_the_same_weights(cli: Cli, patches: Path, tmp_path: Path) -> None:
+    found = []
+    for name, seed in (("a", "1"), ("b", "1"), ("c", "2")):
+        run = tmp_path / name
+        assert cli("train", "autoencoder", "--data", patches, "-o", run, *AUTOENCODER, "--seed", seed).code == 0
+        found.append((run / "weights.safetensors").read_bytes())
+    assert found[0] == found[1] != found[2]
+
+
+def test_classifier_from_patches_to_a_report(cli: Cli, patches: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    ended = cli("train", "classifier", "--data", patches, "-o", run, *CLASSES, "--json")
+    assert (ended.code, ended.err) == (0, "")
+    document = ended.document
+    assert document["command"] == "train classifier"
+    assert 0 <= document["val_auc"] <= 1
+    weights = run / "weights.safetensors"
+    notes = load_model(weights, key=CLASSIFIER).notes
+    assert (notes["negative"], notes["positive"]) == ("dark", "light")
+    ended = cli("evaluate", patches, "--classifier", weights, "--depths", "0,4", "--resamples", "20", "--json")
+    assert ended.code == 0
+    assert [row["depth"] for row in ended.document["rows"]] == [0, 4]
+
+
+def test_classifier_on_the_phantom(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for split in ("train", "val"):
+        monkeypatch.setitem(PHANTOM_COUNTS, split, 8)
+    ended = cli(
+        "train",
+        "classifier",
+        "--data",
+        "phantom",
+        "-o",
+        tmp_path / "run",
+        "--classes",
+        "benign,malignant",
+        *CLASSES[2:],
+    )
+    assert ended.code == 0
+    assert "best validation AUC" in ended.out
+
+
+@pytest.mark.parametrize("recipe", ["autoencoder", "classifier"])
+def test_a_run_is_gone_on_with_or_refused(cli: Cli, patches: Path, tmp_path: Path, recipe: str) -> None:
+    run = tmp_path / "run"
+    options = AUTOENCODER if recipe == "autoencoder" else CLASSES
+    arguments = ("train", recipe, "--data", patches, "-o", run, *options)
+    assert cli(*arguments).code == 0
+    weights = (run / "weights.safetensors").read_bytes()
+    before = listing(run)
+    cli(*arguments).failed(2, "--resume")
+    assert listing(run) == before
+    assert cli(*arguments, "--resume").code == 0
+    assert (run / "weights.safetensors").read_bytes() == weights
+    cli(*arguments, "--resume", "--seed", "9").failed(2, "other settings")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "word"),
+    [
+        (("autoencoder", "--data", "none"), 3, "none"),
+        (("autoencoder", "--data", "D", "--crop", "40"), 2, "crop_px"),
+        (("autoencoder", "--data", "D", "--crop", "128"), 3, "smaller than the crop"),
+        (("autoencoder", "--data", "D", "--depths", "7"), 2, "--depths"),
+        (("classifier", "--data", "D", "--classes", "dark"), 2, "--classes"),
+        (("classifier", "--data", "D", "--classes", "dark,dark"), 2, "--classes"),
+        (("classifier", "--data", "D", "--classes", "dark,red"), 3, "'red'"),
+        (("classifier", "--data", "D", "--classes", "dark,light", "--width", "0"), 2, "width"),
+        (("classifier", "--data", "D", "--classes", "dark,light", "--label-column", "kind"), 3, "'kind'"),
+        (("classifier", "--data", "F", "--classes", "dark,light"), 3, "'train'"),
+    ],
+)
+def test_refusals(
+    cli: Cli,
+    patches: Path,
+    classes_only: Path,
+    tmp_path: Path,
+    arguments: tuple[str, ...],
+    code: int,
+    word: str,
+) -> None:
+    places = {"D": str(patches), "F": str(classes_only)}
+    words = [places.get(argument, argument) for argument in arguments]
+    ended = cli("train", *words, "-o", tmp_path / "run", "--json")
+    ended.failed(code, word)
+    assert ended.document["command"] == f"train {arguments[0]}"
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_a_damaged_patch_is_named(cli: Cli, classes_only: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "data/dark"
+    folder.mkdir(parents=True)
+    (folder / "broken.png").write_bytes(next(classes_only.glob("*/*.png")).read_bytes()[:200])
+    ended = cli("train", "autoencoder", "--data", tmp_path / "data", "-o", tmp_path / "run", *AUTOENCODER)
+    ended.failed(3, "broken.png", "cannot be read as an image")

@@ -1,0 +1,165 @@
+"""A store into image files: the pixels that the store decodes to, in formats that others read, whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import openslide
+import pytest
+import tifffile
+from PIL import Image, ImageCms
+
+from tests.pipeline.sources import PictureSource, files_of, picture
+from wsicomp.errors import ConfigError, StoreCorrupt, StoreError
+from wsicomp.pipeline import decode as decode_module
+from wsicomp.pipeline.decode import decode_picture, decode_pyramid
+from wsicomp.pipeline.encode import encode_source
+from wsicomp.pipeline.tile_codec import TileCodec
+from wsicomp.pipeline.view import LatentSlide
+
+PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory, codec_at: Callable[[int], TileCodec]) -> Path:
+    store = tmp_path_factory.mktemp("decode") / "a.zarr"
+    source = PictureSource(picture(331, 233), glass=frozenset({(0, 2, 3)}), icc_profile=PROFILE)
+    encode_source(source, store, codec_at(2))
+    return store
+
+
+@pytest.fixture
+def slide(path: Path) -> Iterator[LatentSlide]:
+    with LatentSlide(path) as slide:
+        yield slide
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".tiff", ".PNG"])
+@pytest.mark.parametrize("level", [0, 1, 2])
+def test_a_picture_of_a_level(tmp_path: Path, slide: LatentSlide, suffix: str, level: int) -> None:
+    output = tmp_path / f"a{suffix}"
+    size = decode_picture(slide, output, level=level)
+    assert size == slide.level_dimensions[level]
+    with Image.open(output) as image:
+        np.testing.assert_array_equal(np.asarray(image), slide.read_rgb(level, 0, 0, *size))
+        assert image.info["icc_profile"] == PROFILE
+    assert list(tmp_path.iterdir()) == [output]
+
+
+def test_a_region(tmp_path: Path, slide: LatentSlide) -> None:
+    assert decode_picture(slide, tmp_path / "a.png", region=(30, 20, 200, 101)) == (200, 101)
+    with Image.open(tmp_path / "a.png") as image:
+        np.testing.assert_array_equal(np.asarray(image), slide.read_rgb(0, 30, 20, 200, 101))
+
+
+def test_jpeg_is_near(tmp_path: Path, slide: LatentSlide) -> None:
+    decode_picture(slide, tmp_path / "a.jpg")
+    with Image.open(tmp_path / "a.jpg") as image:
+        assert image.format == "JPEG"
+        assert np.abs(np.asarray(image).astype(int) - slide.read_rgb(0, 0, 0, 331, 233)).mean() < 3
+
+
+@pytest.mark.parametrize(
+    "region", [(-1, 0, 5, 5), (0, -1, 5, 5), (0, 0, 0, 5), (0, 0, 5, -5), (0, 0, 332, 5), (300, 200, 5, 34)]
+)
+def test_regions_outside_are_refused(tmp_path: Path, slide: LatentSlide, region: tuple[int, int, int, int]) -> None:
+    with pytest.raises(ConfigError, match=r"not inside level 0, which is 331 x 233"):
+        decode_picture(slide, tmp_path / "a.png", region=region)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("level", [-1, 3])
+def test_unknown_levels_are_refused(tmp_path: Path, slide: LatentSlide, level: int) -> None:
+    with pytest.raises(ConfigError, match="levels 0 to 2"):
+        decode_picture(slide, tmp_path / "a.png", level=level)
+
+
+@pytest.mark.parametrize("name", ["a", "a.bmp", "a.zarr"])
+def test_unknown_formats_are_refused(tmp_path: Path, slide: LatentSlide, name: str) -> None:
+    with pytest.raises(ConfigError, match=r"\.png"):
+        decode_picture(slide, tmp_path / name)
+
+
+def test_a_picture_that_memory_could_not_hold_is_refused(
+    tmp_path: Path, slide: LatentSlide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decode_module, "MAX_PICTURE_PX", 1000)
+    with pytest.raises(ConfigError, match="too large"):
+        decode_picture(slide, tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_what_stands_there_stays(tmp_path: Path, slide: LatentSlide, name: str) -> None:
+    (tmp_path / name).write_bytes(b"mine")
+    with pytest.raises(ConfigError, match="--overwrite"):
+        decode_any(slide, tmp_path / name)
+    assert files_of(tmp_path) == {name: b"mine"}
+    decode_any(slide, tmp_path / name, overwrite=True)
+    assert files_of(tmp_path)[name] != b"mine"
+    with pytest.raises(ConfigError, match="does not exist"):
+        decode_any(slide, tmp_path / "none" / name)
+
+
+def decode_any(slide: LatentSlide, output: Path, *, overwrite: bool = False) -> None:
+    if output.suffix == ".tif":
+        decode_pyramid(slide, output, overwrite=overwrite)
+    else:
+        decode_picture(slide, output, overwrite=overwrite)
+
+
+def test_the_pyramid_is_the_store_pixel_for_pixel(tmp_path: Path, slide: LatentSlide) -> None:
+    calls: list[tuple[int, int]] = []
+    decode_pyramid(slide, tmp_path / "a.tif", progress=lambda done, total, note="": calls.append((done, total)))
+    assert calls[-1] == (slide.header.total_tiles, slide.header.total_tiles)
+    with openslide.OpenSlide(tmp_path / "a.tif") as exported:
+        assert exported.level_dimensions == slide.level_dimensions
+        assert float(exported.properties["openslide.mpp-x"]) == pytest.approx(0.5)
+        assert float(exported.properties["openslide.mpp-y"]) == pytest.approx(0.25)
+        for level, size in enumerate(slide.level_dimensions):
+            found = np.asarray(exported.read_region((0, 0), level, size))
+            np.testing.assert_array_equal(found[..., :3], slide.read_rgb(level, 0, 0, *size))
+    with tifffile.TiffFile(tmp_path / "a.tif") as tiff:
+        assert tiff.is_bigtiff
+        assert tiff.pages.first.tags["InterColorProfile"].value == PROFILE
+
+
+def test_a_pyramid_in_jpeg_is_smaller_and_near(tmp_path: Path, slide: LatentSlide) -> None:
+    decode_pyramid(slide, tmp_path / "whole.tif")
+    decode_pyramid(slide, tmp_path / "jpeg.tif", jpeg_quality=80)
+    assert (tmp_path / "jpeg.tif").stat().st_size < (tmp_path / "whole.tif").stat().st_size
+    with openslide.OpenSlide(tmp_path / "jpeg.tif") as exported:
+        found = np.asarray(exported.read_region((0, 0), 0, exported.dimensions))[..., :3]
+    assert np.abs(found.astype(int) - slide.read_rgb(0, 0, 0, 331, 233)).mean() < 6
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_a_full_disk_leaves_nothing(
+    tmp_path: Path, slide: LatentSlide, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    monkeypatch.setattr("pathlib.Path.replace", full)
+    with pytest.raises(StoreError, match=name):
+        decode_any(slide, tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_a_damaged_tile_leaves_nothing(
+    tmp_path: Path, slide: LatentSlide, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    read = slide.reader.read_latents
+
+    def damaged(level: int, row: int, col: int) -> object:
+        if (level, row, col) == (0, 5, 5):
+            raise StoreCorrupt("tile (5, 5)")
+        return read(level, row, col)
+
+    monkeypatch.setattr(slide.reader, "read_latents", damaged)
+    with pytest.raises(StoreCorrupt, match=r"tile \(5, 5\)"):
+        decode_any(slide, tmp_path / name)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,46 @@
+"""The command answers at once where it needs no network: nothing heavy is imported before it is used."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HEAVY = ("torch", "skimage", "zarr", "sklearn", "pandas", "matplotlib", "scipy")
+
+CHILD = f"""
+import sys
+{{work}}
+heavy = [name for name in {HEAVY!r} if name in sys.modules]
+sys.exit(f"imported: {{{{heavy}}}}" if heavy else 0)
+"""
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        "import wsicomp",
+        "import wsicomp.cli.main",
+        "from wsicomp.cli.main import execute; assert execute(['--help']) == 0",
+        "from wsicomp.cli.main import execute; assert execute(['encode', '--help']) == 0",
+        "from wsicomp.cli.main import execute; assert execute(['info', sys.argv[1]]) == 0",
+        "from wsicomp.cli.main import execute; assert execute(['info', sys.argv[2]]) == 0",
+        "import wsicomp.slides.probe",
+    ],
+    ids=["package", "command line", "--help", "encode --help", "info SLIDE", "info STORE", "probe"],
+)
+def test_nothing_heavy_is_imported(work: str, tissue_svs: Path, encoded_once: Path) -> None:
+    child = subprocess.run(
+        [sys.executable, "-c", CHILD.format(work=work), str(tissue_svs), str(encoded_once)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert child.returncode == 0, child.stderr
+
+
+def test_the_search_finds_what_is_imported() -> None:
+    child = subprocess.run([sys.executable, "-c", CHILD.format(work="import zarr")], capture_output=True, check=False)
+    assert b"'zarr'" in child.stderr

@@ -114,24 +114,29 @@ def test_a_run_is_gone_on_with_or_refused(cli: Cli, patches: Path, tmp_path: Pat
         (("classifier", "--data", "D", "--classes", "dark,red"), 3, "'red'"),
         (("classifier", "--data", "D", "--classes", "dark,light", "--width", "0"), 2, "width"),
         (("classifier", "--data", "D", "--classes", "dark,light", "--label-column", "kind"), 3, "'kind'"),
-        (("classifier", "--data", "F", "--classes", "dark,light"), 3, "'train'"),
     ],
 )
 def test_refusals(
     cli: Cli,
     patches: Path,
-    classes_only: Path,
     tmp_path: Path,
     arguments: tuple[str, ...],
     code: int,
     word: str,
 ) -> None:
-    places = {"D": str(patches), "F": str(classes_only)}
-    words = [places.get(argument, argument) for argument in arguments]
+    words = [str(patches) if argument == "D" else argument for argument in arguments]
     ended = cli("train", *words, "-o", tmp_path / "run", "--json")
     ended.failed(code, word)
     assert ended.document["command"] == f"train {arguments[0]}"
     assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_a_folder_of_classes_is_split_by_group_and_needs_no_names(cli: Cli, classes_only: Path, tmp_path: Path) -> None:
+    tiny = ("--width", "0.0625", "--epochs", "1", "--batch-size", "2")
+    ended = cli("train", "classifier", "--data", classes_only, "-o", tmp_path / "run", "--json", *tiny)
+    assert ended.code == 0, ended.err
+    notes = load_model(tmp_path / "run/weights.safetensors").notes
+    assert (notes["negative"], notes["positive"]) == ("dark", "light")
 
 
 def test_a_damaged_patch_is_named(cli: Cli, classes_only: Path, tmp_path: Path) -> None:

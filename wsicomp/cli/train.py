@@ -22,7 +22,7 @@ def autoencoder(
         list[Path],
         typer.Option("--data", help="CSV of patches, or folder of classes; repeat for more. The train split is used."),
     ],
-    output: RunOption,
+    output: RunOption = Path("runs/autoencoder"),
     depths: Annotated[int, typer.Option("--depths", min=1, max=6, help="Number of depths.")] = 4,
     steps: Annotated[int, typer.Option("--steps", min=1, help="Optimiser steps per depth.")] = 3000,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Crops per step.")] = 16,
@@ -61,10 +61,17 @@ def autoencoder(
 @app.command()
 def classifier(
     data: Annotated[
-        Path, typer.Option("--data", help="CSV of patches with train and val splits, or the word phantom.")
+        Path,
+        typer.Option(
+            "--data",
+            help="CSV of patches or folder of classes (split by group if unsplit), or the word phantom.",
+        ),
     ],
-    classes: Annotated[str, typer.Option("--classes", help="The two classes: NEGATIVE,POSITIVE.")],
-    output: RunOption,
+    classes: Annotated[
+        str | None,
+        typer.Option("--classes", help="NEGATIVE,POSITIVE.  [default: the two there are]", show_default=False),
+    ] = None,
+    output: RunOption = Path("runs/classifier"),
     label_column: LabelColumnOption = "label",
     width: Annotated[float, typer.Option("--width", help="Factor on the channels; 1 is the study's network.")] = 1.0,
     epochs: Annotated[int, typer.Option("--epochs", min=1, help="Passes over the training patches.")] = 20,
@@ -81,6 +88,8 @@ def classifier(
     Example: wsicomp train classifier --data prostate --classes benign,malignant -o runs/classifier
     """
     from wsicomp.datasets.patches import PatchTable
+    from wsicomp.datasets.phantom import PHANTOM_CLASSES
+    from wsicomp.datasets.splits import split_by_group
     from wsicomp.models.device import resolve_device
     from wsicomp.training.classifier import ClassifierRecipe, LabelledTiles, train_classifier
     from wsicomp.training.run import Run
@@ -89,13 +98,15 @@ def classifier(
         recipe = ClassifierRecipe(width, epochs, batch_size, learning_rate, half=half, seed=seed)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    names = split_classes(classes)
+    names = split_classes(classes) if classes else None
     if str(data) == "phantom":
-        name = "phantom"
+        name, names = "phantom", PHANTOM_CLASSES
         train, val = LabelledTiles.phantom("train"), LabelledTiles.phantom("val")
     else:
         table = PatchTable.load(data, label_column=label_column)
-        name = table.name
+        name, names = table.name, names or table.two_classes()
+        table = table.select(classes=names)
+        table = table if table.has_splits else split_by_group(table, seed=seed)
         train, val = (LabelledTiles.load(table.select(split=s, classes=names), names[1]) for s in ("train", "val"))
     run = Run.open(output, resume=resume)
     with progress_bar("train classifier") as progress:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from wsicomp.errors import DataError
+from wsicomp.errors import ConfigError, DataError
 
 __all__ = ["IMAGE_SUFFIXES", "Patch", "PatchTable", "read_image"]
 
@@ -119,6 +119,20 @@ class PatchTable:
     def classes(self) -> tuple[str, ...]:
         """Class names in alphabetical order."""
         return tuple(sorted({patch.label for patch in self.patches}))
+
+    def two_classes(self) -> tuple[str, str]:
+        """Return the names of both classes, the negative and the positive, in alphabetical order.
+
+        Raises
+        ------
+        ConfigError
+            If the table has not exactly two, so that they must be named.
+        """
+        found = self.classes()
+        if len(found) != 2:
+            names = ", ".join(found)
+            raise ConfigError(f"{self.name}: has classes {names}; name two with --classes NEGATIVE,POSITIVE")
+        return found[0], found[1]
 
     def labels(self, positive: str) -> NDArray[np.int64]:
         """1 for patches of the positive class, 0 for the others, (N,) int64."""

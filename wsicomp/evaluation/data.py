@@ -10,7 +10,7 @@ import torch
 
 from wsicomp.datasets.patches import PatchTable
 from wsicomp.datasets.phantom import PHANTOM_CLASSES, PHANTOM_COUNTS, phantom_patches
-from wsicomp.errors import ConfigError, DataError
+from wsicomp.errors import DataError
 from wsicomp.evaluation.classifiers import FrozenClassifier, OnnxClassifier, TorchClassifier
 from wsicomp.evaluation.diagnosis import calibrate_threshold
 from wsicomp.evaluation.fidelity import MIN_SIDE_SSIM_PX
@@ -79,13 +79,7 @@ def table_data(table: PatchTable, classes: tuple[str, str] | None, split: str | 
     DataError
         If patches are missing, unreadable or of several sizes.
     """
-    if classes is None:
-        found = table.classes()
-        if len(found) != 2:
-            raise ConfigError(
-                f"{table.name}: has classes {', '.join(found)}; name two with --classes NEGATIVE,POSITIVE"
-            )
-        classes = (found[0], found[1])
+    classes = classes or table.two_classes()
     chosen = table.select(split=split, classes=classes)
     images = chosen.images()
     if len({image.shape for image in images}) > 1:

@@ -42,7 +42,7 @@ def test_every_class_is_exported() -> None:
 def test_parent_and_exit_code_are_as_drawn(name: str) -> None:
     parent, code = drawn_tree()[name]
     error = CLASSES[name]
-    assert error.__bases__ == ((CLASSES[parent] if parent else Exception),)
+    assert error.__bases__[0] is (CLASSES[parent] if parent else Exception)
     assert issubclass(error, WsicompError)
     assert error.exit_code == code
 

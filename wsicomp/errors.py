@@ -9,6 +9,7 @@
     |   `-- StoreVersion           written by a newer format
     |-- ModelError (3)             weights or a model that cannot be loaded
     |   `-- WeightsMismatch        not the weights that a store was encoded with
+    |-- LatentError (3)            a coded latent that is damaged, or of other tables; a ValueError too, for zarr
     |-- DataError (3)              labelled patches that cannot be read
     `-- GateMissed (4)             a limit that the evaluation did not keep
 
@@ -21,6 +22,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "GateMissed",
+    "LatentError",
     "ModelError",
     "SlideError",
     "StoreCorrupt",
@@ -76,6 +78,12 @@ class ModelError(WsicompError):
 
 class WeightsMismatch(ModelError):
     """The weights at hand are not those that a store was encoded with."""
+
+
+class LatentError(WsicompError, ValueError):
+    """A coded latent is damaged or was made with other tables; whoever knows its tile names it."""
+
+    exit_code = 3
 
 
 class DataError(WsicompError):

@@ -15,7 +15,7 @@ CHANNELS = 3
 
 
 def busy_latents(count: int, *, side: int = 16, seed: int = 0, spread: float = 4.0) -> list[NDArray[np.int16]]:
-    """Latents (3, side, side) int16 whose left half is quiet and whose right half is busy, around medians -5, 0 and 9."""
+    """Latents (3, side, side) int16, quiet on the left and busy on the right, around medians of -5, 0 and 9."""
     rng = np.random.default_rng(seed)
     scale = np.where(np.arange(side) < side // 2, 0.3, spread)
     drawn = rng.laplace(0, 1, (count, CHANNELS, side, side)) * scale

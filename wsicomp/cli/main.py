@@ -5,7 +5,6 @@ Exit codes: 0 done, 1 crash, 2 wrong usage, 3 some inputs failed, 4 a gate was m
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated, NoReturn
@@ -20,6 +19,7 @@ from wsicomp.cli.encode import encode
 from wsicomp.cli.evaluate import evaluate
 from wsicomp.cli.info import info
 from wsicomp.cli.models import models
+from wsicomp.cli.process import settle
 from wsicomp.cli.signals import Interrupted, install
 from wsicomp.cli.verify import verify
 from wsicomp.disk import explain
@@ -89,8 +89,6 @@ def _command(arguments: Sequence[str]) -> str:
 
 def run() -> NoReturn:
     """Run the program's own command line."""
-    # Before torch is loaded: its idle threads would otherwise spin, and on a machine that others use too that made
-    # an encoding thirteen times slower.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    settle()
     install()
     sys.exit(execute(sys.argv[1:]))

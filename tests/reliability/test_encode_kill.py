@@ -38,6 +38,14 @@ def encode_again_and_again(slide: str, begun: Event) -> None:
         pass
 
 
+def wait_for(path: Path) -> None:
+    """Wait until something stands there, at most a minute."""
+    until = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < until
+        time.sleep(0.001)
+
+
 def is_complete(store: Path) -> bool:
     """Whether a store opens as complete; fail unless every byte of one that does is sound."""
     try:
@@ -78,7 +86,11 @@ def test_no_killed_run_leaves_a_store_that_opens_but_is_not_whole(
         child = context.Process(target=encode_again_and_again, args=(str(slide), begun), daemon=True)
         child.start()
         assert begun.wait(60)
-        time.sleep(moments.uniform(0, 1.5 * one_encode_s))
+        if kill % 2:
+            time.sleep(moments.uniform(0, 1.5 * one_encode_s))
+        else:  # at any moment of the writing itself, the first of them included
+            wait_for(folder / "slide.zarr.partial")
+            time.sleep(moments.uniform(0, 0.2 * one_encode_s) if kill else 0)
         child.kill()
         child.join()
         complete.append((is_complete(store), (folder / "slide.zarr.partial").exists()))

@@ -59,6 +59,51 @@ def autoencoder(
 
 
 @app.command()
+def codec(
+    data: Annotated[
+        list[Path],
+        typer.Option("--data", help="CSV of patches, or folder of classes; repeat for more. The train split is used."),
+    ],
+    output: RunOption = Path("runs/codec"),
+    depths: Annotated[str, typer.Option("--depths", help="Depths to train, out of 1,2,3,4.")] = "1,2,3,4",
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Optimiser steps over all depths.")] = 20_000,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Crops per step.")] = 8,
+    crop: Annotated[int, typer.Option("--crop", min=32, help="Side of a crop in pixels.")] = 128,
+    learning_rate: Annotated[
+        float, typer.Option("--learning-rate", min=0, help="Peak learning rate of AdamW.")
+    ] = 1.5e-3,
+    seed: SeedOption = 0,
+    resume: ResumeOption = False,
+    device: DeviceOption = "auto",
+    json: JsonOption = False,
+) -> None:
+    """Train the byte-true codec on rate plus distortion, all depths and qualities together.
+
+    Example: wsicomp train codec --data lung --data prostate -o runs/codec
+    """
+    from wsicomp.datasets.patches import PatchTable
+    from wsicomp.models.device import resolve_device
+    from wsicomp.training.codec import CodecRecipe, train_codec
+    from wsicomp.training.run import Run
+
+    try:
+        chosen = tuple(int(depth) for depth in depths.split(","))
+        recipe = CodecRecipe(chosen, steps, batch_size, crop, learning_rate, seed=seed)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    tables = [PatchTable.load(path) for path in data]
+    tables = [table.select(split="train") if table.has_splits else table for table in tables]
+    run = Run.open(output, resume=resume)
+    with progress_bar("train codec") as progress:
+        train_codec(tables, recipe, run, device=resolve_device(device), progress=progress)
+    patches = sum(len(table.patches) for table in tables)
+    if json:
+        emit({"command": "train codec", "status": "ok", "weights": str(run.weights), "patches": patches})
+    else:
+        say(f"{run.weights}: depths {depths} trained on {patches} patches")
+
+
+@app.command()
 def classifier(
     data: Annotated[
         Path,

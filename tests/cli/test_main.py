@@ -54,7 +54,7 @@ def test_no_command_is_a_usage_error_with_help(cli: Cli, words: tuple[str, ...])
         (("verify",), "verify", "stores"),
         (("info",), "info", "path"),
         (("train", "autoencoder"), "train autoencoder", "--data"),
-        (("train", "classifier", "--data", "x", "-o", "y"), "train classifier", "--classes"),
+        (("train", "classifier", "--data", "x", "--epochs", "0"), "train classifier", "--epochs"),
         (("evaluate", "--depths", "one"), "evaluate", "--depths"),
     ],
 )

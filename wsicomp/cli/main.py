@@ -19,6 +19,7 @@ from wsicomp.cli.encode import encode
 from wsicomp.cli.evaluate import evaluate
 from wsicomp.cli.info import info
 from wsicomp.cli.models import models
+from wsicomp.cli.process import settle
 from wsicomp.cli.signals import Interrupted, install
 from wsicomp.cli.verify import verify
 from wsicomp.disk import explain
@@ -88,5 +89,6 @@ def _command(arguments: Sequence[str]) -> str:
 
 def run() -> NoReturn:
     """Run the program's own command line."""
+    settle()
     install()
     sys.exit(execute(sys.argv[1:]))

@@ -31,8 +31,8 @@ from wsicomp.slides.resample import cell_means
 
 __all__ = ["READ_SIDE_PX", "NativeSlide", "check_file"]
 
-READ_SIDE_PX = 2048
-"""Side of the largest region asked of OpenSlide at once: 4 Mpx, so that memory does not grow with the averaged area."""
+READ_SIDE_PX = 1024
+"""Side of the largest region asked of OpenSlide at once: 1 Mpx, so that memory does not grow with the averaged area."""
 
 
 def check_file(path: str | os.PathLike[str]) -> None:

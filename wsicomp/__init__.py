@@ -29,8 +29,9 @@ def encode(
     store: str | os.PathLike[str],
     *,
     depth: int = 3,
+    quality: int | None = None,
     model: str = "perticarari2023",
-    latent_dtype: str = "int8",
+    latent_dtype: str | None = None,
     mpp: float | None = None,
     overwrite: bool = False,
     device: str = "auto",
@@ -45,10 +46,12 @@ def encode(
         Where the store will stand: a folder, by custom `NAME.zarr`, or one file, `NAME.zarr.zip`.
     depth
         Depth of the latent, 1 (largest) to 4 (smallest).
+    quality
+        Quality level of `wsic`, 0 (smallest) to 7 (finest); None is 4, and all that the study's codec takes.
     model
         Name of a shipped codec, or path of a weights file.
     latent_dtype
-        "int8", "float16" or "float32".
+        For the study's codec "int8", "float16" or "float32"; None is the codec's own, int8 or, for `wsic`, int16.
     mpp
         Micrometres per pixel to encode at; None keeps the slide's.
     overwrite
@@ -64,13 +67,15 @@ def encode(
         If the store cannot be written.
     ConfigError
         If a setting is not possible, or the store exists.
+    ModelError
+        If the codec cannot be loaded, or its weights lack this depth and quality.
     """
     from wsicomp.models.device import resolve_device
     from wsicomp.pipeline.encode import encode_source
     from wsicomp.pipeline.tile_codec import TileCodec
     from wsicomp.slides.slide import Slide
 
-    codec = TileCodec.load(model, depth, latent_dtype=latent_dtype, device=resolve_device(device))
+    codec = TileCodec.load(model, depth, quality=quality, latent_dtype=latent_dtype, device=resolve_device(device))
     with Slide(slide, mpp=mpp) as source:
         zipped = os.fspath(store).endswith(".zip")
         return encode_source(source, Path(store), codec, overwrite=overwrite, zipped=zipped)

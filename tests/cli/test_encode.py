@@ -22,7 +22,7 @@ from wsicomp.store.reader import StoreReader
 from wsicomp.store.verify import verify
 
 CONTRACT = {
-    *("slide", "store", "depth", "source_bytes", "store_bytes", "bits_per_pixel", "ratio_to_source"),
+    *("slide", "store", "depth", "quality", "source_bytes", "store_bytes", "bits_per_pixel", "ratio_to_source"),
     *("tiles", "tissue_tiles", "seconds"),
 }
 """Keys of a result that scripts rely on."""
@@ -84,6 +84,7 @@ def test_the_document(cli: Cli, slide: Path) -> None:
         "store": str(store),
         "status": "ok",
         "depth": 3,
+        "quality": None,
         "source_bytes": slide.stat().st_size,
         "store_bytes": store_bytes,
         "bits_per_pixel": 8 * store_bytes / (1400 * 1100),

@@ -53,7 +53,7 @@ def test_of_a_store_from_no_file(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_encoded_counts_no_ratio_where_there_is_no_source_file() -> None:
-    assert Encoded(Path("a"), 3, 100, None, 50, 1, 1, 0.1).ratio_to_source is None
+    assert Encoded(Path("a"), 3, None, 100, None, 50, 1, 1, 0.1).ratio_to_source is None
 
 
 @pytest.mark.parametrize(

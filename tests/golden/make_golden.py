@@ -6,6 +6,7 @@ no version of numpy can change what is expected.
 
     v1-int8.zarr          two levels, several shards, glass, edges, a colour profile
     v1-float16.zarr.zip   packed, one level, neither mpp nor colour profile
+    v1-rans.zarr.zip      packed, int16 coded by the entropy model in v1-rans.npz, that `make_entropy` fitted
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from tests.store.stores import Content, write_content
+from wsicomp.codec.entropy_model import EntropyModel
+from wsicomp.codec.zarr_rans import register_model
 from wsicomp.geometry import pyramid
 from wsicomp.store.schema import LatentDtype, StoreHeader
 from wsicomp.store.zipped import pack
@@ -24,7 +27,15 @@ from wsicomp.store.zipped import pack
 FOLDER = Path(__file__).parent
 
 
-def golden_content(latent_dtype: LatentDtype, width_px: int, height_px: int, *, full: bool) -> Content:
+def golden_entropy() -> str:
+    """Register the entropy model of the golden stores and return its digest."""
+    with np.load(FOLDER / "v1-rans.npz", allow_pickle=False) as arrays:
+        return register_model(EntropyModel.from_arrays(dict(arrays)))
+
+
+def golden_content(
+    latent_dtype: LatentDtype, width_px: int, height_px: int, *, full: bool, entropy: str | None = None
+) -> Content:
     """Content by formula: tile (row, col) is glass where 5 row + 3 col + level is a multiple of 4."""
     tile_size, depth, channels = 8, 2, 2
     levels = pyramid(width_px, height_px, tile_size, None if full else 1)
@@ -54,6 +65,7 @@ def golden_content(latent_dtype: LatentDtype, width_px: int, height_px: int, *, 
         glass_rgb=(243, 242, 244),
         tissue_tiles=sum(int(mask.sum()) for mask in masks),
         total_tiles=sum(mask.size for mask in masks),
+        entropy=entropy,
         created_by="wsicomp 0.1.0",
     )
     return Content(header, tuple(masks), tuple(latents), b"golden profile" if full else None)
@@ -62,6 +74,7 @@ def golden_content(latent_dtype: LatentDtype, width_px: int, height_px: int, *, 
 GOLDEN = {
     "v1-int8.zarr": golden_content("int8", 141, 27, full=True),
     "v1-float16.zarr.zip": golden_content("float16", 30, 21, full=False),
+    "v1-rans.zarr.zip": golden_content("int16", 43, 29, full=False, entropy=golden_entropy()),
 }
 
 

@@ -12,12 +12,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tests.pipeline.sources import picture
+from tests.pipeline.sources import PictureSource, picture
 from wsicomp.errors import ConfigError, ModelError, WeightsMismatch
 from wsicomp.models.autoencoder import StudyAutoencoder
-from wsicomp.models.registry import STUDY_CODEC, load_model, save_model, shipped
-from wsicomp.pipeline import tile_codec
+from wsicomp.models.classifier import StudyClassifier
+from wsicomp.models.registry import CLASSIFIER, STUDY_CODEC, load_model, save_model, shipped
+from wsicomp.pipeline import transforms
+from wsicomp.pipeline.encode import encode_source
 from wsicomp.pipeline.tile_codec import TileCodec
+from wsicomp.store.reader import StoreReader
+from wsicomp.store.schema import StoreHeader
 
 CodecAt = Callable[[int], TileCodec]
 DEPTHS = (1, 2, 3, 4)
@@ -51,19 +55,18 @@ def test_shapes_and_types(codec_at: CodecAt, depth: int, size: int) -> None:
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
-def test_neither_the_batch_nor_the_threads_matter(
-    codec_at: CodecAt, monkeypatch: pytest.MonkeyPatch, depth: int
-) -> None:
+def test_neither_the_batch_nor_the_threads_matter(codec_at: CodecAt, depth: int) -> None:
     codec = codec_at(depth)
     tiles = tiles_of()
     results = []
     before = torch.get_num_threads()
     try:
-        for threads, batch in ((1, 16), (1, 1), (1, 3), (2, 16)):
+        for threads, batch in ((1, 19), (1, 1), (1, 3), (2, 16), (4, 5)):
             torch.set_num_threads(threads)
-            monkeypatch.setattr(codec, "batch_size", batch)
-            latents = codec.encode(tiles)
-            results.append((latents, codec.decode(latents)))
+            batches = [tiles[start : start + batch] for start in range(0, len(tiles), batch)]
+            coded = [codec.encode(part) for part in batches]
+            results.append((np.concatenate(coded), np.concatenate([codec.decode(part) for part in coded])))
+        assert torch.get_num_threads() == 4, "the caller's setting is left as it was"
     finally:
         torch.set_num_threads(before)
     for latents, decoded in results[1:]:
@@ -86,7 +89,7 @@ def test_a_tile_does_not_depend_on_its_neighbours_in_the_batch(
 
 @pytest.mark.parametrize("depth", DEPTHS)
 def test_float32_latents_decode_to_what_the_network_itself_gives(monkeypatch: pytest.MonkeyPatch, depth: int) -> None:
-    monkeypatch.setattr(tile_codec, "_cpu_has_bfloat16", lambda: False, raising=False)
+    monkeypatch.setattr(transforms, "has_bfloat16", lambda _: False)
     codec = TileCodec.load(STUDY_CODEC, depth, latent_dtype="float32")
     network = load_model(STUDY_CODEC).module
     assert isinstance(network, StudyAutoencoder)
@@ -113,7 +116,7 @@ def test_half_precision_costs_less_than_a_hundredth_of_a_decibel(monkeypatch: py
         return psnr_db(tiles, codec.decode(codec.encode(tiles)))
 
     as_it_runs = quality()
-    monkeypatch.setattr(tile_codec, "_cpu_has_bfloat16", lambda: False, raising=False)
+    monkeypatch.setattr(transforms, "has_bfloat16", lambda _: False)
     assert abs(as_it_runs - quality()) < 0.01
 
 
@@ -146,18 +149,23 @@ def test_latents_of_another_depth_are_refused(codec_at: CodecAt) -> None:
 def test_a_store_is_decoded_by_its_own_weights_or_not_at_all(tmp_path: Path) -> None:
     own = tmp_path / "own.safetensors"
     save_model(own, StudyAutoencoder(2), key=STUDY_CODEC, settings={"depths": 2}, notes={})
-    ask = {"key": STUDY_CODEC, "depth": 2, "latent_dtype": "int8"}
-    mine, theirs = load_model(own).sha256, load_model(shipped()[STUDY_CODEC]).sha256
+    headers: dict[str, StoreHeader] = {}
+    for source in (str(own), STUDY_CODEC):
+        store = tmp_path / f"{len(headers)}.zarr"
+        encode_source(PictureSource(picture(32, 32)), store, TileCodec.load(source, 2))
+        with StoreReader(store) as reader:
+            headers[source] = reader.header
+    mine, theirs = headers[str(own)], headers[STUDY_CODEC]
 
-    assert TileCodec.for_store(**ask, weights_sha256=mine, weights=own).weights_sha256 == mine  # type: ignore[arg-type]
-    assert TileCodec.for_store(**ask, weights_sha256=theirs).weights_sha256 == theirs  # type: ignore[arg-type]
-    for wanted, weights in ((mine, None), (theirs, own)):
+    assert TileCodec.for_store(mine, weights=own).weights_sha256 == load_model(own).sha256
+    assert TileCodec.for_store(theirs).weights_sha256 == load_model(shipped()[STUDY_CODEC]).sha256
+    for header, weights in ((mine, None), (theirs, own)):
         with pytest.raises(WeightsMismatch, match="--model"):
-            TileCodec.for_store(**ask, weights_sha256=wanted, weights=weights)  # type: ignore[arg-type]
+            TileCodec.for_store(header, weights=weights)
 
 
 def test_weights_of_another_kind_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "classifier.safetensors"
-    save_model(path, torch.nn.Linear(1, 1), key="perticarari2023-classifier", settings={}, notes={})
-    with pytest.raises(ModelError, match="where 'perticarari2023' is needed"):
+    save_model(path, StudyClassifier(0.0625), key=CLASSIFIER, settings={"width": 0.0625}, notes={})
+    with pytest.raises(ModelError, match="where a codec is needed: perticarari2023 or wsic"):
         TileCodec.load(path, 1)

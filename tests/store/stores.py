@@ -52,6 +52,7 @@ def make_content(
     tissue: float = 0.7,
     icc_profile: bytes | None = b"a colour profile",
     max_levels: int | None = None,
+    entropy: str | None = None,
 ) -> Content:
     """Random content; about the share `tissue` of the tiles is tissue."""
     rng = np.random.default_rng(seed)
@@ -75,6 +76,7 @@ def make_content(
         glass_rgb=(243, 242, 244),
         tissue_tiles=sum(int(mask.sum()) for mask in masks),
         total_tiles=sum(len(grid) for grid in grids),
+        entropy=entropy,
         created_by="wsicomp 0.1.0",
     )
     latents = []

@@ -28,7 +28,7 @@ from wsicomp.store.zipped import pack
     height_px=st.integers(1, 60),
     depth=st.integers(1, 3),
     channels=st.integers(1, 4),
-    latent_dtype=st.sampled_from(["int8", "float16", "float32"]),
+    latent_dtype=st.sampled_from(["int8", "int16", "float16", "float32"]),
     tissue=st.sampled_from([0.0, 0.1, 0.7, 1.0]),
     icc_profile=st.none() | st.binary(min_size=1, max_size=64),
 )

@@ -10,7 +10,7 @@ import pytest
 from tests.store.stores import make_content
 from wsicomp.errors import StoreCorrupt, StoreVersion
 from wsicomp.geometry import Level
-from wsicomp.store.schema import FORMAT_VERSION, StoreHeader
+from wsicomp.store.schema import FORMAT_VERSION, LatentDtype, StoreHeader
 
 HEADER = make_content().header
 
@@ -26,6 +26,8 @@ def through_json(header: StoreHeader) -> dict[str, Any]:
         {},
         {"mpp": None},
         {"quality": 5},
+        {"entropy": "cd" * 32},
+        {"entropy": "cd" * 32, "latent_dtype": "int16"},
         {"objective_power": None},
         {"vendor": None},
         {"source_bytes": None},
@@ -55,8 +57,11 @@ BAD_VALUES: list[tuple[str, Any]] = [
     ("quality", -1),
     ("quality", "5"),
     ("channels", 0),
-    ("latent_dtype", "int16"),
+    ("latent_dtype", "uint8"),
     ("latent_dtype", None),
+    ("entropy", ""),
+    ("entropy", "AB" * 32),
+    ("entropy", 12),
     ("tile_size", 0),
     ("tile_size", 18),
     ("mpp", [0.5]),
@@ -139,6 +144,12 @@ def test_a_newer_format_is_told_apart_even_with_fields_unknown_here() -> None:
 def test_a_header_that_json_cannot_hold_is_never_made(field: str, value: Any) -> None:
     with pytest.raises(ValueError, match=field.rstrip("s")):
         replace(HEADER, **{field: value})
+
+
+@pytest.mark.parametrize("latent_dtype", ["float16", "float32"])
+def test_floats_are_never_entropy_coded(latent_dtype: LatentDtype) -> None:
+    with pytest.raises(ValueError, match=f"entropy codes int8 and int16, not latent_dtype {latent_dtype}"):
+        replace(HEADER, entropy="cd" * 32, latent_dtype=latent_dtype)
 
 
 @pytest.mark.parametrize(("mpp", "base", "unit"), [((0.25, 0.5), (0.25, 0.5), "micrometer"), (None, (1.0, 1.0), None)])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from wsicomp.cli.console import JsonOption, emit, log, progress_bar, say
-from wsicomp.cli.options import DeviceOption, LatentDtypeOption, ModelOption, OverwriteOption
+from wsicomp.cli.options import DeviceOption, LatentDtypeOption, ModelOption, OverwriteOption, QualityOption
 from wsicomp.cli.signals import deferred
 from wsicomp.progress import Progress
 
@@ -29,8 +29,9 @@ def encode(
         ),
     ] = None,
     depth: Annotated[int, typer.Option("--depth", min=1, help="Depth of the latent: 1 is largest, 4 smallest.")] = 3,
+    quality: QualityOption = None,
     model: ModelOption = "perticarari2023",
-    latent_dtype: LatentDtypeOption = "int8",
+    latent_dtype: LatentDtypeOption = None,
     mpp: Annotated[
         float | None, typer.Option("--mpp", help="Micrometres per pixel to encode at.  [default: the slide's own]")
     ] = None,
@@ -68,7 +69,7 @@ def encode(
 
     if overwrite and resume:
         raise ConfigError("--overwrite and --resume exclude each other: replace every store, or keep complete ones")
-    codec = TileCodec.load(model, depth, latent_dtype=latent_dtype, device=resolve_device(device))
+    codec = TileCodec.load(model, depth, quality=quality, latent_dtype=latent_dtype, device=resolve_device(device))
     codec.check_tile_size(tile_size)
     jobs = batch.plan(slides, output, zipped=zipped)
     settings = batch.SlideSettings(mpp, tile_size, levels, tissue, tissue_threshold)
@@ -122,6 +123,7 @@ def _result(outcome: Outcome, encoded: Encoded) -> dict[str, Any]:
         "store": str(outcome.job.store),
         "status": outcome.status,
         "depth": encoded.depth,
+        "quality": encoded.quality,
         "source_bytes": encoded.source_bytes,
         "store_bytes": encoded.store_bytes,
         "bits_per_pixel": encoded.bits_per_pixel,
@@ -138,7 +140,9 @@ def _line(result: dict[str, Any]) -> str:
         return f"{result['store']}: complete already, skipped"
     ratio = result["ratio_to_source"]
     return (
-        f"{result['store']}: depth {result['depth']}, {result['store_bytes']:,} bytes, "
+        f"{result['store']}: depth {result['depth']}, "
+        + (f"quality {result['quality']}, " if result["quality"] is not None else "")
+        + f"{result['store_bytes']:,} bytes, "
         f"{result['bits_per_pixel']:.3f} bits per pixel, "
         + (f"{ratio:.2f} of the source file, " if ratio is not None else "")
         + f"{result['tissue_tiles']} of {result['tiles']} tiles ({result['glass_share']:.0%} glass), "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,7 +29,18 @@ def evaluate(
         str | None,
         typer.Option("--classifier", help="Shipped classifier, .safetensors or .onnx.", show_default=False),
     ] = None,
-    depths: Annotated[str, typer.Option("--depths", help="Depths to score; 0, the original, always is.")] = "0,1,2,3,4",
+    depths: Annotated[
+        str | None,
+        typer.Option(
+            "--depths",
+            help="Depths to score; 0, the original, always is.  [default: all that the model has]",
+            show_default=False,
+        ),
+    ] = None,
+    qualities: Annotated[
+        str | None,
+        typer.Option("--qualities", help="For wsic: any of 0 to 7 at each depth.  [default: 4]", show_default=False),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Folder for report.json, report.csv and figures.", show_default=False),
@@ -41,8 +53,13 @@ def evaluate(
     split: Annotated[str, typer.Option("--split", help="Split to score, where the data have splits.")] = "test",
     model: ModelOption = "perticarari2023",
     latent_dtypes: Annotated[
-        str, typer.Option("--latent-dtypes", help="Types of the latents: any of int8, float16, float32.")
-    ] = "int8",
+        str | None,
+        typer.Option(
+            "--latent-dtypes",
+            help="For perticarari2023: any of int8, float16, float32.  [default: the model's]",
+            show_default=False,
+        ),
+    ] = None,
     threshold: Annotated[
         float, typer.Option("--threshold", min=0, max=1, help="Probability from which a patch is positive.")
     ] = 0.5,
@@ -75,16 +92,23 @@ def evaluate(
     from wsicomp.evaluation.samples import Samples
     from wsicomp.models.device import resolve_device
     from wsicomp.pipeline.tile_codec import TileCodec
+    from wsicomp.pipeline.transforms import codec_depths, load_codec
 
-    wanted = _depths(depths)
-    dtypes = [name.strip() for name in latent_dtypes.split(",")]
+    wanted_depths = _numbers(depths, "--depths")
+    wanted_qualities: Sequence[int | None] = _numbers(qualities, "--qualities") or [None]
+    dtypes = [name.strip() for name in latent_dtypes.split(",")] if latent_dtypes else [None]
     where = resolve_device(device)
     if classifier is None and data is not None:
         raise typer.BadParameter(f"{data} needs a frozen classifier of its classes", param_hint="--classifier")
     chosen = choose_classifier(classifier or PHANTOM_CLASSIFIER, where)
     names = split_classes(classes) if classes else chosen.classes
+    loaded = load_codec(model)
     codecs = [
-        TileCodec.load(model, depth, latent_dtype=dtype, device=where) for dtype in dtypes for depth in wanted if depth
+        TileCodec(loaded, depth, quality=quality, latent_dtype=dtype, device=where)
+        for dtype in dtypes
+        for depth in wanted_depths or codec_depths(loaded)
+        for quality in wanted_qualities
+        if depth
     ]
     with progress_bar("evaluate") as progress:
         tiles, validation = _load(data, label_column, names, split)
@@ -113,13 +137,15 @@ def evaluate(
     return 4 if misses else 0
 
 
-def _depths(text: str) -> list[int]:
+def _numbers(text: str | None, option: str) -> list[int] | None:
+    if text is None:
+        return None
     try:
         wanted = [int(part) for part in text.split(",")]
     except ValueError:
-        raise typer.BadParameter("give whole numbers such as 0,1,2,3,4", param_hint="--depths") from None
-    if any(depth < 0 for depth in wanted) or len(set(wanted)) != len(wanted):
-        raise typer.BadParameter("give each depth once, from 0 on", param_hint="--depths")
+        raise typer.BadParameter("give whole numbers such as 0,1,2,3,4", param_hint=option) from None
+    if any(number < 0 for number in wanted) or len(set(wanted)) != len(wanted):
+        raise typer.BadParameter("give each number once, from 0 on", param_hint=option)
     return wanted
 
 

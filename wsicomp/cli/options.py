@@ -13,6 +13,7 @@ __all__ = [
     "LatentDtypeOption",
     "ModelOption",
     "OverwriteOption",
+    "QualityOption",
     "RunOption",
     "StoreArgument",
     "WeightsOption",
@@ -24,9 +25,20 @@ DeviceOption = Annotated[
 ]
 LabelColumnOption = Annotated[str, typer.Option("--label-column", help="Column of the CSV that holds the class.")]
 LatentDtypeOption = Annotated[
-    str, typer.Option("--latent-dtype", help="int8, or float16 or float32 for the founding study's own numbers.")
+    str | None,
+    typer.Option(
+        "--latent-dtype",
+        help="For perticarari2023: int8, or float16 or float32 for the study's own numbers.  [default: the model's]",
+        show_default=False,
+    ),
 ]
 ModelOption = Annotated[str, typer.Option("--model", help="Shipped codec, or weights of one's own as .safetensors.")]
+QualityOption = Annotated[
+    int | None,
+    typer.Option(
+        "--quality", min=0, max=7, help="For wsic: 0 is smallest, 7 finest.  [default: 4]", show_default=False
+    ),
+]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what exists already.")]
 RunOption = Annotated[Path, typer.Option("--output", "-o", help="Folder of the run: weights, checkpoint and log.")]
 StoreArgument = Annotated[Path, typer.Argument(help="A latent store.", show_default=False)]

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from wsicomp.cli.console import JsonOption, emit, progress_bar, say
 from wsicomp.cli.options import DeviceOption, LabelColumnOption, RunOption, split_classes
 
+if TYPE_CHECKING:
+    from wsicomp.datasets.patches import PatchTable
+
 app = typer.Typer(no_args_is_help=True, help="Train a codec or a classifier on labelled patches.")
 
+DataOption = Annotated[
+    list[Path],
+    typer.Option("--data", help="CSV of patches, or folder of classes; repeat for more. The train split is used."),
+]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with the run that the folder holds.")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of the weights and of every random choice.")]
 
 
 @app.command()
 def autoencoder(
-    data: Annotated[
-        list[Path],
-        typer.Option("--data", help="CSV of patches, or folder of classes; repeat for more. The train split is used."),
-    ],
+    data: DataOption,
     output: RunOption = Path("runs/autoencoder"),
     depths: Annotated[int, typer.Option("--depths", min=1, max=6, help="Number of depths.")] = 4,
     steps: Annotated[int, typer.Option("--steps", min=1, help="Optimiser steps per depth.")] = 3000,
@@ -37,7 +41,6 @@ def autoencoder(
 
     Example: wsicomp train autoencoder --data lung --data prostate -o runs/autoencoder
     """
-    from wsicomp.datasets.patches import PatchTable
     from wsicomp.models.device import resolve_device
     from wsicomp.training.autoencoder import AutoencoderRecipe, train_autoencoder
     from wsicomp.training.run import Run
@@ -46,8 +49,7 @@ def autoencoder(
         recipe = AutoencoderRecipe(depths, steps, batch_size, crop, learning_rate, seed)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    tables = [PatchTable.load(path) for path in data]
-    tables = [table.select(split="train") if table.has_splits else table for table in tables]
+    tables = _training_tables(data)
     run = Run.open(output, resume=resume)
     with progress_bar("train autoencoder") as progress:
         train_autoencoder(tables, recipe, run, device=resolve_device(device), progress=progress)
@@ -56,6 +58,46 @@ def autoencoder(
         emit({"command": "train autoencoder", "status": "ok", "weights": str(run.weights), "patches": patches})
     else:
         say(f"{run.weights}: {depths} depths trained on {patches} patches")
+
+
+@app.command()
+def codec(
+    data: DataOption,
+    output: RunOption = Path("runs/codec"),
+    depths: Annotated[str, typer.Option("--depths", help="Depths to train, out of 1,2,3,4.")] = "1,2,3,4",
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Optimiser steps over all depths.")] = 20_000,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Crops per step.")] = 8,
+    crop: Annotated[int, typer.Option("--crop", min=32, help="Side of a crop in pixels.")] = 128,
+    learning_rate: Annotated[
+        float, typer.Option("--learning-rate", min=0, help="Peak learning rate of AdamW.")
+    ] = 1.5e-3,
+    seed: SeedOption = 0,
+    resume: ResumeOption = False,
+    device: DeviceOption = "auto",
+    json: JsonOption = False,
+) -> None:
+    """Train the byte-true codec on rate plus distortion, all depths and qualities together.
+
+    Example: wsicomp train codec --data lung --data prostate -o runs/codec
+    """
+    from wsicomp.models.device import resolve_device
+    from wsicomp.training.codec import CodecRecipe, train_codec
+    from wsicomp.training.run import Run
+
+    try:
+        chosen = tuple(int(depth) for depth in depths.split(","))
+        recipe = CodecRecipe(chosen, steps, batch_size, crop, learning_rate, seed=seed)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    tables = _training_tables(data)
+    run = Run.open(output, resume=resume)
+    with progress_bar("train codec") as progress:
+        train_codec(tables, recipe, run, device=resolve_device(device), progress=progress)
+    patches = sum(len(table.patches) for table in tables)
+    if json:
+        emit({"command": "train codec", "status": "ok", "weights": str(run.weights), "patches": patches})
+    else:
+        say(f"{run.weights}: depths {depths} trained on {patches} patches")
 
 
 @app.command()
@@ -117,3 +159,10 @@ def classifier(
         emit({"command": "train classifier", "status": "ok", "weights": str(run.weights), "val_auc": auc})
     else:
         say(f"{run.weights}: best validation AUC {auc:.4f}")
+
+
+def _training_tables(data: list[Path]) -> list[PatchTable]:
+    from wsicomp.datasets.patches import PatchTable
+
+    tables = [PatchTable.load(path) for path in data]
+    return [table.select(split="train") if table.has_splits else table for table in tables]

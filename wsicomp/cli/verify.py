@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -35,6 +36,7 @@ def verify(
     results: list[dict[str, Any]] = []
     with progress_bar("verify") as progress:
         for store in stores:
+            _load_entropy_model(store, model)
             try:
                 damage = [asdict(item) for item in verify_store(store, progress=progress)]
             except StoreError as error:
@@ -57,6 +59,27 @@ def verify(
                 f"over {level['tiles']} tissue tiles"
             )
     return 3 if damaged else 0
+
+
+def _load_entropy_model(store: Path, model: str | None) -> None:
+    """Let damage be named by tile where the weights are at hand; without them it is named by file."""
+    from wsicomp.errors import ModelError, StoreError
+    from wsicomp.store.container import open_container
+    from wsicomp.store.reader import read_header
+
+    try:
+        with closing(open_container(store)) as container:
+            header = read_header(container, str(store))
+    except StoreError:
+        return  # the verification itself says what is wrong
+    if header.entropy is None:
+        return
+    from wsicomp.pipeline.tile_codec import TileCodec
+
+    try:
+        TileCodec.for_store(header, weights=model)
+    except (ModelError, StoreError) as error:
+        log(f"wsicomp: warning: {store}: checked by file and not by tile: {error}")
 
 
 def _fidelity(store: Path, against: Path, model: str | None, device: str, progress: Any) -> list[dict[str, Any]]:

@@ -57,9 +57,9 @@ def reconstruct(
                 decoded = codec.decode(np.stack([latent for latent in latents if latent is not None]))
                 x_hat[start : places.stop] = decoded[:, :size, :size]
     return Reconstruction(
-        codec=codec.key if codec.latent_dtype == "int8" else f"{codec.key} {codec.latent_dtype}",
+        codec=codec.key if codec.latent_dtype in ("int8", "int16") else f"{codec.key} {codec.latent_dtype}",
         depth=codec.depth,
-        quality=None,
+        quality=codec.quality,
         latent_elements=codec.latent_elements(sheet.tile_size),
         bytes=encoded.store_bytes,
         x_hat=x_hat,

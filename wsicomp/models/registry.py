@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
@@ -27,10 +28,12 @@ from wsicomp.disk import replacing
 from wsicomp.errors import ModelError
 from wsicomp.models.autoencoder import StudyAutoencoder
 from wsicomp.models.classifier import StudyClassifier
+from wsicomp.models.wsic import Wsic
 
 __all__ = [
     "CLASSIFIER",
     "STUDY_CODEC",
+    "WSIC",
     "LoadedModel",
     "describe_shipped",
     "load_model",
@@ -40,12 +43,18 @@ __all__ = [
 ]
 
 STUDY_CODEC = "perticarari2023"
+WSIC = "wsic"
 CLASSIFIER = "perticarari2023-classifier"
 
-BUILDERS: Mapping[str, Callable[..., nn.Module]] = {STUDY_CODEC: StudyAutoencoder, CLASSIFIER: StudyClassifier}
+BUILDERS: Mapping[str, Callable[..., nn.Module]] = {
+    STUDY_CODEC: StudyAutoencoder,
+    WSIC: Wsic,
+    CLASSIFIER: StudyClassifier,
+}
 WEIGHTS = Path(__file__).parent / "weights"
 SUFFIX = ".safetensors"
 METADATA = "wsicomp"
+ARRAYS = "arrays/"
 
 
 @dataclass(frozen=True)
@@ -71,6 +80,8 @@ class LoadedModel:
         SHA-256 of the weights file, 64 hexadecimal digits.
     notes
         What training recorded: classes, threshold, data and the like; strings.
+    arrays
+        Integer arrays that go with the weights, such as the tables of an entropy coder, by name.
     """
 
     key: str
@@ -78,6 +89,7 @@ class LoadedModel:
     sha256: str
     notes: dict[str, str]
     module: nn.Module
+    arrays: dict[str, NDArray[Any]]
 
 
 def shipped(key: str | None = None) -> dict[str, Path]:
@@ -142,11 +154,13 @@ def load_model(source: str | Path, *, key: str | None = None) -> LoadedModel:
     try:
         module = BUILDERS[header.model](**header.settings)
         with safe_open(path, framework="pt") as file:
-            module.load_state_dict({name: file.get_tensor(name).float() for name in file.keys()})  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        arrays = {n.removeprefix(ARRAYS): tensors.pop(n).numpy() for n in list(tensors) if n.startswith(ARRAYS)}
+        module.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
     except (SafetensorError, RuntimeError, TypeError, ValueError, OSError) as error:
         raise ModelError(f"{path.name}: damaged, or not made by this version; get the file again") from error
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return LoadedModel(header.model, path.stem, digest, header.notes, module.eval())
+    return LoadedModel(header.model, path.stem, digest, header.notes, module.eval(), arrays)
 
 
 def save_model(
@@ -157,6 +171,7 @@ def save_model(
     settings: Mapping[str, Any],
     notes: Mapping[str, str],
     dtype: torch.dtype = torch.float32,
+    arrays: Mapping[str, NDArray[Any]] | None = None,
 ) -> None:
     """Write weights as safetensors, whole or not at all.
 
@@ -168,11 +183,14 @@ def save_model(
         What a reader of the weights should know: classes, threshold, data, licence.
     dtype
         Type of the stored tensors; float16 halves the file. Counters stay integers, which float16 could not hold.
+    arrays
+        Integer arrays to keep beside the weights.
     """
     tensors = {
         name: tensor.detach().cpu().to(dtype if tensor.is_floating_point() else tensor.dtype).contiguous()
         for name, tensor in module.state_dict().items()
     }
+    tensors |= {ARRAYS + name: torch.from_numpy(array).contiguous() for name, array in (arrays or {}).items()}
     header = {"model": key, "settings": dict(settings), "notes": dict(notes)}
     with replacing(path) as partial:
         # One entry only: safetensors writes several in random order, and equal weights should have equal bytes.

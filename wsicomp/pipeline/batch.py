@@ -187,8 +187,9 @@ def finished(job: Job, codec: TileCodec, settings: SlideSettings) -> Encoded | N
             header, store_bytes = reader.header, reader.store_bytes
     except StoreError:
         return None
-    same = (codec.weights_sha256, codec.depth, codec.latent_dtype, settings.tile_size)
-    differs = (header.weights_sha256, header.depth, header.latent_dtype, header.tile_size) != same
+    asked = (codec.weights_sha256, codec.depth, codec.quality, codec.latent_dtype, settings.tile_size)
+    found = (header.weights_sha256, header.depth, header.quality, header.latent_dtype, header.tile_size)
+    differs = found != asked
     if settings.mpp is not None and header.mpp is not None:
         differs |= abs(math.sqrt(math.prod(header.mpp)) / settings.mpp - 1) > SAME_MPP
     if differs:
@@ -199,6 +200,7 @@ def finished(job: Job, codec: TileCodec, settings: SlideSettings) -> Encoded | N
     return Encoded(
         store=job.store,
         depth=header.depth,
+        quality=header.quality,
         pixels=base.width_px * base.height_px,
         source_bytes=header.source_bytes,
         store_bytes=store_bytes,

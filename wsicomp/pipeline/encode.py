@@ -40,6 +40,8 @@ class Encoded:
 
     Parameters
     ----------
+    quality
+        Quality level of the codec; None for a codec without them.
     pixels
         Pixels of the pyramid's base; bits per pixel are counted on these, whatever share of them is glass.
     tiles, tissue_tiles
@@ -48,6 +50,7 @@ class Encoded:
 
     store: Path
     depth: int
+    quality: int | None
     pixels: int
     source_bytes: int | None
     store_bytes: int
@@ -131,6 +134,7 @@ def encode_source(
     return Encoded(
         store=store,
         depth=codec.depth,
+        quality=codec.quality,
         pixels=base.width_px * base.height_px,
         source_bytes=source.info.source_bytes,
         store_bytes=store_bytes,
@@ -146,7 +150,7 @@ def header_of(source: TileSource, mask: TissueMask, codec: TileCodec) -> StoreHe
         model=codec.key,
         weights_sha256=codec.weights_sha256,
         depth=codec.depth,
-        quality=None,
+        quality=codec.quality,
         channels=codec.channels,
         latent_dtype=codec.latent_dtype,
         tile_size=source.tile_size,
@@ -159,6 +163,7 @@ def header_of(source: TileSource, mask: TissueMask, codec: TileCodec) -> StoreHe
         glass_rgb=mask.glass_rgb,
         tissue_tiles=sum(int(tiles.sum()) for tiles in mask.tiles),
         total_tiles=sum(tiles.size for tiles in mask.tiles),
+        entropy=codec.entropy_digest,
     )
 
 

@@ -1,41 +1,45 @@
-"""A network at one depth, its quantiser and its device, as two functions of tiles.
+"""A codec at one depth and setting, on one device, as two functions of tiles.
 
-    tiles (N, T, T, 3) uint8 -> x (N, 3, T, T) in [0, 1] -> encoder -> z -> quantiser -> latents (N, C, T/2^d, T/2^d)
-    latents -> quantiser -> z_hat -> decoder -> x_hat -> round(255 x_hat) -> tiles
+    tiles (N, T, T, 3) uint8 -> x (N, 3, T, T) in [0, 1] -> Transform.encode -> latents (N, C, T/2^d, T/2^d)
+    latents -> Transform.decode -> x_hat -> round(255 x_hat) -> tiles
 
 Each tile is coded alone, with the network's own padding at its border, so a tile's pixels depend on no other tile.
-Nor does it depend on its batch (a test holds that): on CUDA the libraries choose their algorithms by batch size, so
-every batch there is filled up to one size; on the CPU torch has another one for a single small tile, so no batch is of
-one.
-
-The decoder runs in bfloat16 where the device has it, all but its last block: 1.5 to 2 times faster on a CPU, and within
-0.01 dB of float32. The encoder does not: in bfloat16 it was no faster on a CPU and lost up to 0.14 dB for good.
+Nor do they depend on its batch or on the number of threads (a test holds that). The libraries choose their algorithms,
+and with them the last bits of a sum, by both: on CUDA every batch is therefore filled up to one size; on the CPU every
+two tiles are a batch, computed by one thread, and the threads share the batches out. That is as fast as large batches.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wsicomp.codec.quantiser import LatentDtype, LatentQuantiser
-from wsicomp.errors import ConfigError, ModelError, WeightsMismatch
-from wsicomp.models.autoencoder import StudyAutoencoder
-from wsicomp.models.registry import STUDY_CODEC, LoadedModel, load_model, shipped
+from wsicomp.errors import ConfigError, ModelError, StoreError, WeightsMismatch
+from wsicomp.models.registry import LoadedModel, load_model, shipped
+from wsicomp.pipeline.transforms import load_codec, transform
+from wsicomp.store.schema import LatentDtype, StoreHeader
+
+if TYPE_CHECKING:
+    from wsicomp.codec.entropy_model import EntropyModel
 
 __all__ = ["TileCodec"]
 
 CPU_BATCH = 16
-CPU_MIN_BATCH = 2
+CPU_NETWORK_BATCH = 2
 CUDA_BATCH = 256
 
 
 class TileCodec:
-    """Encodes and decodes tiles at one depth; may be called from several threads.
+    """Encodes and decodes tiles at one depth and setting; may be called from several threads.
+
+    An entropy model that belongs to it is registered, so that stores of its latents can be written and read.
 
     Parameters
     ----------
@@ -43,58 +47,77 @@ class TileCodec:
         A loaded codec.
     depth
         Depth of the latent.
+    quality
+        Quality level, for a model that has them; None is the model's default.
     latent_dtype
-        Stored type of the latents: "int8", or "float16" or "float32" for the study's own numbers.
+        Stored type of the latents: for the study's model "int8", or "float16" or "float32" for the study's own numbers;
+        None is the model's default.
     device
-        Where the network runs.
+        Where the network runs; None is the CPU.
+
+    Attributes
+    ----------
+    batch_size
+        How many tiles to give at once, so that the device is kept busy; any number gives the same result.
 
     Raises
     ------
     ConfigError
-        If the model has no such depth, or the type is unknown.
+        If the model has no such depth, quality or type.
+    ModelError
+        If the model is no codec, or its weights lack the entropy model.
     """
 
-    def __init__(self, model: LoadedModel, depth: int, *, latent_dtype: str, device: torch.device) -> None:
-        module = cast(StudyAutoencoder, model.module).to(device)
-        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    def __init__(
+        self,
+        model: LoadedModel,
+        depth: int,
+        *,
+        quality: int | None = None,
+        latent_dtype: str | None = None,
+        device: torch.device | None = None,
+    ) -> None:
+        self._device = device or torch.device("cpu")
+        self._transform = transform(model, depth, quality=quality, latent_dtype=latent_dtype, device=self._device)
         self.key = model.key
         self.weights_sha256 = model.sha256
         self.depth = depth
-        self.channels = module.latent_channels(depth)
-        self.batch_size = CUDA_BATCH if device.type == "cuda" else CPU_BATCH
-        self._module = module
-        self._device = device
-        self._half = device.type == "cuda" or _cpu_has_bfloat16()
-        self._quantiser = LatentQuantiser(latent_dtype, *module.latent_range(depth))
+        self.quality: int | None = self._transform.quality
+        self.channels: int = self._transform.channels
+        self.latent_dtype: LatentDtype = self._transform.latent_dtype
+        self.entropy: EntropyModel | None = self._transform.entropy
+        self.batch_size = CUDA_BATCH if self._device.type == "cuda" else CPU_BATCH
+        if self.entropy is not None:
+            from wsicomp.codec.zarr_rans import register_model
+
+            register_model(self.entropy)
 
     @classmethod
     def load(
-        cls, source: str | Path, depth: int, *, latent_dtype: str = "int8", device: torch.device | None = None
+        cls,
+        source: str | Path,
+        depth: int,
+        *,
+        quality: int | None = None,
+        latent_dtype: str | None = None,
+        device: torch.device | None = None,
     ) -> Self:
         """Load a codec by the name of its shipped weights or by the path of its weights file.
 
         Raises
         ------
         ModelError
-            If there are no such weights, or they belong to a model that is no codec.
+            If there are no such weights, they belong to a model that is no codec, or they lack the entropy model.
         ConfigError
-            If the model has no such depth.
+            If the model has no such depth, quality or type.
         """
-        model = load_model(source, key=STUDY_CODEC)
-        return cls(model, depth, latent_dtype=latent_dtype, device=device or torch.device("cpu"))
+        return cls(load_codec(source), depth, quality=quality, latent_dtype=latent_dtype, device=device)
 
     @classmethod
     def for_store(
-        cls,
-        *,
-        key: str,
-        weights_sha256: str,
-        depth: int,
-        latent_dtype: str,
-        weights: str | Path | None = None,
-        device: torch.device | None = None,
+        cls, header: StoreHeader, *, weights: str | Path | None = None, device: torch.device | None = None
     ) -> Self:
-        """Load exactly the weights that a store was encoded with.
+        """Load exactly the weights that a store was encoded with, at the store's depth and setting.
 
         Parameters
         ----------
@@ -105,22 +128,42 @@ class TileCodec:
         ------
         WeightsMismatch
             If the weights given, or none of those shipped, are the ones.
+        StoreError
+            If they are, but the header asks of them what they do not have.
         """
-        sources = [weights] if weights is not None else list(shipped())
-        for source in sources:
+        for source in [weights] if weights is not None else list(shipped()):
             model = load_model(source)
-            if model.sha256 == weights_sha256:
-                return cls(model, depth, latent_dtype=latent_dtype, device=device or torch.device("cpu"))
+            if model.sha256 == header.weights_sha256:
+                return cls._as_in(header, model, device)
         given = f"'{weights}' are not" if weights is not None else "none of the shipped weights are"
         raise WeightsMismatch(
-            f"the store was encoded with weights {weights_sha256[:12]}... of model '{key}', and {given} those; "
-            "give the right file with --model"
+            f"the store was encoded with weights {header.weights_sha256[:12]}... of model '{header.model}', and "
+            f"{given} those; give the right file with --model"
         )
 
+    @classmethod
+    def _as_in(cls, header: StoreHeader, model: LoadedModel, device: torch.device | None) -> Self:
+        try:
+            codec = cls(model, header.depth, quality=header.quality, latent_dtype=header.latent_dtype, device=device)
+        except ConfigError as error:
+            raise StoreError(f"the store's header does not fit its weights: {error}") from error
+        for name, found in (
+            ("model", codec.key),
+            ("quality", codec.quality),
+            ("channels", codec.channels),
+            ("entropy", codec.entropy_digest),
+        ):
+            if getattr(header, name) != found:
+                raise StoreError(
+                    f"the store's header does not fit its weights: {name} is {getattr(header, name)}, not {found}; "
+                    "restore the store, or encode the slide again"
+                )
+        return codec
+
     @property
-    def latent_dtype(self) -> LatentDtype:
-        """Stored type of the latents."""
-        return self._quantiser.dtype
+    def entropy_digest(self) -> str | None:
+        """Digest of the entropy model, as stores name it; None where there is none."""
+        return None if self.entropy is None else self.entropy.digest
 
     def latent_elements(self, tile_size: int) -> int:
         """Elements of the latent of one tile."""
@@ -139,18 +182,10 @@ class TileCodec:
                 f"tile size {tile_size} is not a multiple of {2**self.depth}, as depth {self.depth} needs"
             )
 
-    @torch.inference_mode()
     def encode(self, tiles: NDArray[np.uint8]) -> NDArray[Any]:
         """Encode tiles (N, T, T, 3) uint8 to latents (N, C, T/2^d, T/2^d) of the stored type."""
-        parts = []
-        for start in range(0, len(tiles), self.batch_size):
-            batch, count = self._filled(tiles[start : start + self.batch_size])
-            x = batch.permute(0, 3, 1, 2).float().div_(255)  # (N, T, T, 3) -> (N, 3, T, T)
-            z = self._module.encode(x.contiguous(memory_format=torch.channels_last), self.depth)
-            parts.append(self._quantiser.quantise(z)[:count].cpu().numpy())
-        return np.concatenate(parts)
+        return self._in_batches(self._encode, tiles)
 
-    @torch.inference_mode()
     def decode(self, latents: NDArray[Any]) -> NDArray[np.uint8]:
         """Decode latents (N, C, t, t) of the stored type to tiles (N, t * 2^d, t * 2^d, 3) uint8.
 
@@ -163,27 +198,35 @@ class TileCodec:
             raise ModelError(
                 f"latents {latents.shape} are not of depth {self.depth}, which has {self.channels} channels"
             )
-        parts = []
-        for start in range(0, len(latents), self.batch_size):
-            batch, count = self._filled(latents[start : start + self.batch_size])
-            z_hat = self._quantiser.dequantise(batch).contiguous(memory_format=torch.channels_last)
-            with torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
-                x_hat = self._module.decode(z_hat, self.depth)
-            pixels = x_hat.float().mul(255).round_().clamp_(0, 255).to(torch.uint8)
-            parts.append(pixels.permute(0, 2, 3, 1)[:count].cpu().numpy())  # (N, 3, T, T) -> (N, T, T, 3)
+        return self._in_batches(self._decode, latents)
+
+    def _encode(self, batch: Tensor) -> Tensor:
+        x = batch.permute(0, 3, 1, 2).float().div_(255)  # (N, T, T, 3) -> (N, 3, T, T)
+        return self._transform.encode(x.contiguous(memory_format=torch.channels_last))
+
+    def _decode(self, batch: Tensor) -> Tensor:
+        pixels = self._transform.decode(batch).mul(255).round_().clamp_(0, 255).to(torch.uint8)
+        return pixels.permute(0, 2, 3, 1)  # (N, 3, T, T) -> (N, T, T, 3)
+
+    def _in_batches(self, network: Callable[[Tensor], Tensor], items: NDArray[Any]) -> NDArray[Any]:
+        size = CUDA_BATCH if self._device.type == "cuda" else CPU_NETWORK_BATCH
+        batches = [items[start : start + size] for start in range(0, len(items), size)]
+        threads = min(torch.get_num_threads(), len(batches))
+
+        @torch.inference_mode()
+        def run(batch: NDArray[Any]) -> NDArray[Any]:
+            # A copy: arrays that came out of a store are read-only, which torch warns about.
+            tensor = torch.tensor(batch).to(self._device)
+            if len(batch) < size:
+                tensor = torch.cat([tensor, tensor.new_zeros((size - len(batch), *tensor.shape[1:]))])
+            return network(tensor)[: len(batch)].cpu().numpy()
+
+        if self._device.type == "cuda" or torch.get_num_threads() == 1:
+            parts = list(map(run, batches))
+        else:
+            # The number of torch's threads is each thread's own, but new ones take over what was set last.
+            before = torch.get_num_threads()
+            with ThreadPoolExecutor(threads, "network", initializer=torch.set_num_threads, initargs=(1,)) as pool:
+                parts = list(pool.map(run, batches))
+            torch.set_num_threads(before)
         return np.ascontiguousarray(np.concatenate(parts))
-
-    def _filled(self, batch: NDArray[Any]) -> tuple[Tensor, int]:
-        # A copy: arrays that came out of a store are read-only, which torch warns about.
-        tensor = torch.tensor(batch).to(self._device)
-        count = len(batch)
-        size = self.batch_size if self._device.type == "cuda" else max(count, CPU_MIN_BATCH)
-        if count == size:
-            return tensor, count
-        missing = tensor.new_zeros((size - count, *tensor.shape[1:]))
-        return torch.cat([tensor, missing]), count
-
-
-def _cpu_has_bfloat16() -> bool:
-    # torch has no public question for this; without the instructions bfloat16 is emulated and slow.
-    return bool(torch.cpu._is_avx512_bf16_supported())

@@ -64,16 +64,7 @@ class LatentSlide(openslide.AbstractSlide):
         self.reader = StoreReader(store)
         self.header = header = self.reader.header
         try:
-            self.codec = TileCodec.for_store(
-                key=header.model,
-                weights_sha256=header.weights_sha256,
-                depth=header.depth,
-                latent_dtype=header.latent_dtype,
-                weights=weights,
-                device=device,
-            )
-            if self.codec.channels != header.channels:
-                raise StoreError(f"{store}: has {header.channels} channels where its model has {self.codec.channels}")
+            self.codec = TileCodec.for_store(header, weights=weights, device=device)
             self._profile = self.reader.icc_profile
         except BaseException:
             self.reader.close()
@@ -121,7 +112,7 @@ class LatentSlide(openslide.AbstractSlide):
 
     @property
     def properties(self) -> Mapping[str, str]:
-        """OpenSlide's own property names, as far as a store knows them, and `wsicomp.depth` and `wsicomp.model`."""
+        """OpenSlide's own property names, as far as a store knows them, and the codec's model, depth and quality."""
         header = self.header
         found = {
             "openslide.vendor": "wsicomp",
@@ -130,6 +121,8 @@ class LatentSlide(openslide.AbstractSlide):
             "wsicomp.model": header.model,
             "wsicomp.depth": str(header.depth),
         }
+        if header.quality is not None:
+            found["wsicomp.quality"] = str(header.quality)
         if header.mpp is not None:
             found["openslide.mpp-x"], found["openslide.mpp-y"] = (repr(value) for value in header.mpp)
         if header.objective_power is not None:

@@ -4,8 +4,8 @@
 
 zarr takes a file that is not there for fill values, and a range that comes back empty for a missing chunk. So zarr
 reads here through a store of our own, which answers only from what the manifest lists: a key that is not listed is
-truly absent, and a listed one is there to the last byte or raises. Chunks and shard indexes carry crc32c, which zarr
-checks before it decodes; so a tissue tile that reads as zeros was written as zeros.
+truly absent, and a listed one is there to the last byte or raises. Chunks and shard indexes carry crc32c, checked
+before they are decoded; so a tissue tile that reads as zeros was written as zeros.
 
 A range is read straight from the folder or the zip, so a tile of a packed store costs no more than one of a folder.
 Nothing is ever written here.
@@ -25,6 +25,7 @@ from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Sto
 from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 
 from wsicomp.errors import StoreCorrupt
+from wsicomp.store.coding import check_model, is_coded
 from wsicomp.store.container import Container
 from wsicomp.store.manifest import Manifest
 from wsicomp.store.schema import StoreHeader
@@ -32,7 +33,8 @@ from wsicomp.store.schema import StoreHeader
 __all__ = ["CHUNK_DAMAGE", "StoreArrays"]
 
 CHUNK_DAMAGE = (ValueError, RuntimeError, OSError, EOFError, ExceptionGroup)
-"""What reading a damaged chunk raises: checksums, zstd, the disk, a file cut short; newer zarr may group them."""
+"""What reading a damaged chunk raises: checksums, zstd, rANS (LatentError is a ValueError), the disk, a file cut short;
+newer zarr may group them."""
 
 CACHED_INDEXES = 256
 """Shard indexes kept in memory, of 4 kB at most each."""
@@ -142,6 +144,8 @@ class StoreArrays:
 
     Raises
     ------
+    StoreError
+        If the latents' entropy model is not registered.
     StoreCorrupt
         If the arrays are not those that the header promises.
     """
@@ -149,6 +153,7 @@ class StoreArrays:
     def __init__(self, container: Container, manifest: Manifest, header: StoreHeader, store: str) -> None:
         self._header = header
         self._name = store
+        check_model(header, store)
         try:
             root = zarr.open_group(CheckedStore(container, manifest), mode="r", zarr_format=3, use_consolidated=False)
             self._latents = [self._array(root, f"latents/{level.index}") for level in header.levels]
@@ -157,7 +162,8 @@ class StoreArrays:
         except (*CHUNK_DAMAGE, KeyError, TypeError) as error:
             raise StoreCorrupt(f"{store}: its arrays cannot be read ({one_line(error)}); restore it") from error
         for level, array in zip(header.levels, self._latents, strict=True):
-            if array.shape != header.latent_shape(level.index) or array.dtype != np.dtype(header.latent_dtype):
+            expected = header.latent_shape(level.index), np.dtype(header.latent_dtype)
+            if (array.shape, array.dtype) != expected or not is_coded(array, header):
                 raise StoreCorrupt(f"{store}: latents of level {level.index} are not those of its header; restore it")
 
     def block(self, level: int, rows: range, cols: range) -> NDArray[Any]:

@@ -6,7 +6,8 @@
          -> header -> arrays -> read_latents(level, row, col), checked by crc32c before it is decoded
 
 Opening costs one listing and some small files however large the store is; the latents' own SHA-256 is `verify`'s work.
-It knows nothing of models: what comes out is the quantised latent, as it was written.
+It knows nothing of models: what comes out is the quantised latent, as it was written. Where the header names an entropy
+model, no more than the header can be read until that model has been registered.
 """
 
 from __future__ import annotations
@@ -86,7 +87,13 @@ class StoreReader:
 
     @property
     def icc_profile(self) -> bytes | None:
-        """Colour profile of the decoded pixels; None where there is none."""
+        """Colour profile of the decoded pixels; None where there is none.
+
+        Raises
+        ------
+        StoreError
+            If the latents' entropy model is not registered.
+        """
         return self._arrays.icc_profile
 
     def tissue(self, level: int) -> NDArray[np.bool_]:
@@ -96,6 +103,8 @@ class StoreReader:
         ------
         IndexError
             If the store has no such level.
+        StoreError
+            If the latents' entropy model is not registered.
         """
         self.header.grid(level)
         return self._arrays.tissue[level]
@@ -115,6 +124,8 @@ class StoreReader:
         ------
         IndexError
             If the store has no such tile.
+        StoreError
+            If the latents' entropy model is not registered.
         StoreCorrupt
             If the tile's bytes are damaged or gone.
         """

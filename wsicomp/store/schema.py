@@ -28,9 +28,12 @@ __all__ = ["FORMAT_VERSION", "LatentDtype", "StoreHeader", "check_version"]
 FORMAT_VERSION = 1
 """The newest format that this program reads, and the one that it writes."""
 
-LatentDtype = Literal["int8", "float16", "float32"]
+LatentDtype = Literal["int8", "int16", "float16", "float32"]
 
-LATENT_DTYPES = ("int8", "float16", "float32")
+LATENT_DTYPES = ("int8", "int16", "float16", "float32")
+ENTROPY_DTYPES = ("int8", "int16")
+"""Types that an entropy model can code."""
+
 KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 """Model and vendor keys: short, and without the spaces that free text needs."""
 
@@ -75,6 +78,9 @@ class StoreHeader:
         Colour that a glass tile is decoded to, three values in 0..255.
     tissue_tiles, total_tiles
         Tiles that hold tissue, and all tiles, over all levels.
+    entropy
+        Digest of the entropy model that the latents are coded with, 64 lowercase hexadecimal digits, for int8 and int16
+        alone; None where they are bytes compressed by zstd.
     created_by
         The program that wrote the store: "wsicomp VERSION".
     format_version
@@ -102,6 +108,7 @@ class StoreHeader:
     glass_rgb: tuple[int, int, int]
     tissue_tiles: int
     total_tiles: int
+    entropy: str | None = None
     created_by: str = field(default_factory=lambda: f"wsicomp {__version__}")
     format_version: int = FORMAT_VERSION
 
@@ -115,6 +122,10 @@ class StoreHeader:
         check_int("channels", self.channels, 1, 65_536)
         if self.latent_dtype not in LATENT_DTYPES:
             raise ValueError(f"latent_dtype is {self.latent_dtype!r}, not one of {', '.join(LATENT_DTYPES)}")
+        if self.entropy is not None:
+            check_text("entropy", self.entropy, SHA256)
+            if self.latent_dtype not in ENTROPY_DTYPES:
+                raise ValueError(f"entropy codes {' and '.join(ENTROPY_DTYPES)}, not latent_dtype {self.latent_dtype}")
         check_int("tile_size", self.tile_size, 1, 65_536)
         if self.tile_size % 2**self.depth:
             raise ValueError(f"tile_size {self.tile_size} is not a multiple of {2**self.depth} (2**depth)")

@@ -9,7 +9,8 @@ The unit of parallel work is the shard: threads may write different shards at on
 A glass tile has no chunk. A tissue tile of zeros has none either; that is safe because a shard's index carries crc32c
 and the manifest knows each shard, so a chunk cannot go missing unnoticed.
 
-Inside a shard: little-endian bytes -> zstd -> crc32c. The header must be complete when writing begins.
+How tiles are coded inside a shard is `coding`'s business. The header must be complete when writing begins, and its
+entropy model registered.
 """
 
 from __future__ import annotations
@@ -27,22 +28,18 @@ from typing import Any, Self
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.storage import LocalStore
 
 from wsicomp.disk import explain, sync_folder, write_file
 from wsicomp.errors import ConfigError, StoreError
+from wsicomp.store.coding import check_model, coding, zstd
 from wsicomp.store.container import PARTIAL, REPLACED, is_store_folder
 from wsicomp.store.files import sibling
 from wsicomp.store.lock import StoreLock
 from wsicomp.store.manifest import MANIFEST, Manifest, canonical
 from wsicomp.store.schema import StoreHeader
 
-__all__ = ["ZSTD_LEVEL", "StoreWriter"]
-
-ZSTD_LEVEL = 15
-"""Measured on int8 latents of the study's encoder, untrained, at depths 1, 2, 3, 4: 7, 5, 3, 2 % smaller than level 3,
-at 120, 190, 580, 1,150 tiles/s per core; level 19 saves no more and takes two to four times as long."""
+__all__ = ["StoreWriter"]
 
 OWN_NAMES = ("zarr.", "latents", "tissue", "icc_profile", MANIFEST, ".manifest.partial-")
 """How everything at the top of a partial store begins."""
@@ -83,8 +80,11 @@ class StoreWriter:
         ConfigError
             If the target exists and may not be replaced, or is not a store.
         StoreError
-            If another process writes this store, or the disk refuses.
+            If another process writes this store, its entropy model is not registered, or the disk refuses.
+        ValueError
+            If the entropy model is for other channels than the header's.
         """
+        check_model(self.header, str(self.path))
         if not self.path.parent.is_dir():
             raise StoreError(f"{self.path}: its folder does not exist; create {self.path.parent} first")
         with self._disk():
@@ -216,10 +216,10 @@ class StoreWriter:
                 dtype=header.latent_dtype,
                 chunks=(header.channels, header.chunk_px, header.chunk_px),
                 shards=header.shard_shape(level.index),
-                compressors=[ZstdCodec(level=ZSTD_LEVEL), Crc32cCodec()],
                 fill_value=0,
                 dimension_names=("c", "y", "x"),
                 config={"write_empty_chunks": False},
+                **coding(header),
             )
             self._latents.append(array)
         for metadata in self._partial.rglob("zarr.json"):
@@ -233,7 +233,7 @@ class StoreWriter:
             shape=values.shape,
             dtype=values.dtype,
             chunks=values.shape,
-            compressors=[ZstdCodec(level=ZSTD_LEVEL), Crc32cCodec()],
+            compressors=zstd(),
             fill_value=0,
             dimension_names=dimension_names,
             # the only chunk is written even if all glass, so that its loss would show

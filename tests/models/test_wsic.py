@@ -1,0 +1,110 @@
+"""The network of `wsic`: its shapes, what it costs, and its gains."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import pytest
+import torch
+from torch import nn
+
+from wsicomp.errors import ConfigError
+from wsicomp.models.wsic import DEPTHS, LATENT_CHANNELS, QUALITIES, Wsic, gain, macs_per_pixel
+
+ALL = range(1, DEPTHS + 1)
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
+
+@pytest.fixture(scope="module")
+def model() -> Wsic:
+    torch.manual_seed(0)
+    return Wsic().eval()
+
+
+@pytest.mark.parametrize("depth", ALL)
+@pytest.mark.parametrize("size", [(16, 16), (32, 48)])
+def test_shapes(model: Wsic, depth: int, size: tuple[int, int]) -> None:
+    x, quality = torch.rand(2, 3, *size), torch.tensor([0.0, 7.0])
+    with torch.inference_mode():
+        y = model.encode(x, depth, quality)
+        x_hat = model.decode(y.round(), depth, quality)
+    assert y.shape == (2, model.latent_channels(depth), size[0] >> depth, size[1] >> depth)
+    assert model.latent_channels(depth) == LATENT_CHANNELS[depth - 1]
+    assert x_hat.shape == x.shape
+
+
+@pytest.mark.parametrize("depth", ALL)
+def test_the_budget_of_multiplications(model: Wsic, depth: int) -> None:
+    encoder = nn.Sequential(*list(model.trunk)[:depth], model.heads[str(depth)])
+    assert 0.5 < macs_per_pixel(encoder, 1) / 1000 <= 10
+    assert 0.5 < macs_per_pixel(model.decoders[str(depth)], 2**depth) / 1000 <= 5
+
+
+def test_multiplications_are_counted_per_pixel() -> None:
+    # 4 * 3 inputs, 5 outputs and 3 x 3 at a quarter of the pixels; then 5 inputs, 12 outputs; then 3 to 3 on all pixels
+    chain = nn.Sequential(
+        nn.PixelUnshuffle(2), nn.Conv2d(12, 5, 3), nn.Conv2d(5, 12, 1), nn.PixelShuffle(2), nn.Conv2d(3, 3, 1)
+    )
+    assert macs_per_pixel(chain, 1) == (12 * 5 * 9 + 5 * 12) / 4 + 9
+    assert macs_per_pixel(nn.Conv2d(8, 8, 5, groups=8), 2) == 8 * 25 / 4
+
+
+class TestGain:
+    @pytest.fixture
+    def logs(self) -> torch.Tensor:
+        return torch.randn(QUALITIES, 5, generator=torch.Generator().manual_seed(3)) * 3
+
+    def test_at_a_level_it_is_that_levels(self, logs: torch.Tensor) -> None:
+        found = gain(logs, torch.arange(QUALITIES).float())
+        assert found.shape == (QUALITIES, 5, 1, 1)
+        assert torch.equal(found[:, :, 0, 0], logs.exp())
+
+    @pytest.mark.parametrize("low", range(QUALITIES - 1))
+    def test_between_levels_it_is_geometric(self, logs: torch.Tensor, low: int) -> None:
+        middle = gain(logs, torch.tensor([low + 0.5]))[0, :, 0, 0]
+        torch.testing.assert_close(middle, (logs[low].exp() * logs[low + 1].exp()).sqrt())
+        near = gain(logs, torch.tensor([low + 0.999999]))
+        torch.testing.assert_close(near, gain(logs, torch.tensor([low + 1.0])), rtol=1e-3, atol=0)
+
+    def test_it_is_positive_whatever_was_learned(self, logs: torch.Tensor) -> None:
+        assert (gain(-20 * logs.abs(), torch.linspace(0, 7, 50)) > 0).all()
+
+    def test_each_picture_has_its_own(self, model: Wsic) -> None:
+        x = torch.rand(1, 3, 16, 16).repeat(2, 1, 1, 1)
+        with torch.inference_mode():
+            y = model.encode(x, 3, torch.tensor([1.0, 6.0]))
+            alone = model.encode(x[1:], 3, torch.tensor([6.0]))
+        torch.testing.assert_close(y[1:], alone)
+        assert (y[1].abs() > y[0].abs()).float().mean() > 0.95
+
+
+@pytest.mark.parametrize("depth", [0, 2, 5, -1])
+def test_an_unknown_depth_is_refused(depth: int) -> None:
+    model = Wsic((1, 3))
+    for ask in (
+        lambda: model.latent_channels(depth),
+        lambda: model.encode(torch.rand(1, 3, 16, 16), depth, torch.zeros(1)),
+        lambda: model.decode(torch.zeros(1, 24, 4, 4), depth, torch.zeros(1)),
+    ):
+        with pytest.raises(ConfigError, match=f"depth {depth} is unknown; this model has depths 1, 3"):
+            ask()
+
+
+@pytest.mark.parametrize("depths", [(), (0,), (5,), (2, 1), (1, 1)])
+def test_depths_that_cannot_be_built(depths: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="ascending"):
+        Wsic(depths)
+
+
+def test_only_the_asked_depths_are_built() -> None:
+    model = Wsic((2,))
+    assert (len(model.trunk), list(model.heads), list(model.decoders)) == (2, ["2"], ["2"])
+    assert set(cast(dict[str, nn.Parameter], model.log_gains).keys()) == {"2"}
+
+
+def test_pictures_depend_on_no_other_picture(model: Wsic) -> None:
+    x = torch.rand(3, 3, 32, 32)
+    with torch.inference_mode():
+        together = model.encode(x, 4, torch.full((3,), 3.0))
+        alone = torch.cat([model.encode(one[None], 4, torch.tensor([3.0])) for one in x])
+    torch.testing.assert_close(together, alone)

@@ -1,0 +1,181 @@
+"""The byte-true codec, `wsic`: the study's idea, a latent at every depth, trained on rate plus distortion.
+
+    x -> space to depth -> trunk at 1/2 -> 1/4 -> 1/8 -> 1/16          (N, 12, H/2, W/2), then 24, 64, 128, 160 channels
+                              |      |      |       |
+                            head 1  head 2  head 3  head 4             y = gain(quality) * head(features)
+                              |      |      |       |
+                            y_hat = round(y), integers                 -> entropy coder
+                              |      |      |       |
+                           decoder 1 .. decoder 4                      x_hat = decoder(y_hat / gain(quality))
+
+Nothing is convolved at full resolution: pixels are folded into channels at the start and unfolded at the end (Shi et
+al., 2016), and residual blocks work with a depthwise 5x5 and two pointwise convolutions (Liu et al., 2022). The quality
+within a depth is one gain per channel, learned for eight levels and interpolated in the logarithm between them (Cui et
+al., 2021): one set of weights serves every rate.
+
+A decoder costs at most 5 kMAC per pixel, and the encoder at most 10 (`macs_per_pixel`, held by a test).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from wsicomp.errors import ConfigError
+
+__all__ = ["DEPTHS", "LATENT_CHANNELS", "QUALITIES", "Wsic", "macs_per_pixel"]
+
+DEPTHS = 4
+QUALITIES = 8
+FIRST_GAIN_SPAN = 2.4
+"""Logarithm of the finest quality's gain over the coarsest's, before training."""
+
+TRUNK_CHANNELS = (24, 64, 128, 160)
+LATENT_CHANNELS = (12, 24, 64, 128)
+TRUNK_BLOCKS = (1, 1, 3, 3)
+DECODER_BLOCKS = ((2,), (2, 1), (2, 2, 1), (2, 2, 1, 1))
+"""For each depth the residual blocks at its own resolution and at the finer ones, coarsest first."""
+
+EXPANSION = (2.0, 2.0, 1.5, 2.0)
+"""Width of a residual block's middle over its ends, at 1/2, 1/4, 1/8 and 1/16."""
+
+
+class ResidualBlock(nn.Module):
+    """Depthwise 5x5, pointwise to the middle width, GELU, pointwise back; added to its input."""
+
+    def __init__(self, channels: int, expansion: float) -> None:
+        super().__init__()
+        middle = round(channels * expansion)
+        self.body = nn.Sequential(
+            nn.Conv2d(channels, channels, 5, padding=2, padding_mode="replicate", groups=channels),
+            nn.Conv2d(channels, middle, 1),
+            nn.GELU(),
+            nn.Conv2d(middle, channels, 1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Refine features (N, C, h, w)."""
+        refined: Tensor = x + self.body(x)
+        return refined
+
+
+def blocks(count: int, stage: int) -> list[nn.Module]:
+    """Residual blocks of one resolution; stage 0 is 1/2."""
+    return [ResidualBlock(TRUNK_CHANNELS[stage], EXPANSION[stage]) for _ in range(count)]
+
+
+class Decoder(nn.Sequential):
+    """From a latent at 1/2^depth to pixels: blocks, then pixel shuffle, at each resolution; the last one makes RGB."""
+
+    def __init__(self, depth: int) -> None:
+        layers: list[nn.Module] = [nn.Conv2d(LATENT_CHANNELS[depth - 1], TRUNK_CHANNELS[depth - 1], 1)]
+        # The pixels are unfolded from 1/4 in one step: blocks at 1/2 cost four times those at 1/4.
+        last = 1 if depth > 1 else 0
+        for stage, count in zip(range(depth - 1, last - 1, -1), DECODER_BLOCKS[depth - 1], strict=False):
+            layers += blocks(count, stage)
+            if stage > last:
+                layers += [nn.Conv2d(TRUNK_CHANNELS[stage], 4 * TRUNK_CHANNELS[stage - 1], 1), nn.PixelShuffle(2)]
+        factor = 2 ** (last + 1)
+        layers += [nn.Conv2d(TRUNK_CHANNELS[last], 3 * factor**2, 1), nn.PixelShuffle(factor)]
+        super().__init__(*layers)
+
+
+class Wsic(nn.Module):
+    """Encoder with a latent at each depth, a decoder per depth, and gains per depth, quality and channel.
+
+    Parameters
+    ----------
+    depths
+        Depths to build, ascending, out of 1 to 4; the trunk reaches the deepest.
+    """
+
+    def __init__(self, depths: Sequence[int] = (1, 2, 3, 4)) -> None:
+        super().__init__()
+        if not depths or list(depths) != sorted(set(depths)) or not 1 <= min(depths) <= max(depths) <= DEPTHS:
+            raise ValueError(f"depths are some of 1 to {DEPTHS}, ascending, not {depths}")
+        self.depths = tuple(depths)
+        self.trunk = nn.ModuleList()
+        before = 3
+        for stage, channels in enumerate(TRUNK_CHANNELS[: max(depths)]):
+            kernel = 3 if stage == 0 else 1
+            self.trunk.append(
+                nn.Sequential(
+                    nn.PixelUnshuffle(2),
+                    nn.Conv2d(4 * before, channels, kernel, padding=kernel // 2, padding_mode="replicate"),
+                    *blocks(TRUNK_BLOCKS[stage], stage),
+                )
+            )
+            before = channels
+        latents = {str(depth): LATENT_CHANNELS[depth - 1] for depth in depths}
+        self.heads = nn.ModuleDict({d: nn.Conv2d(TRUNK_CHANNELS[int(d) - 1], m, 1) for d, m in latents.items()})
+        self.decoders = nn.ModuleDict({d: Decoder(int(d)) for d in latents})
+        # Logarithms, so that gains stay positive and qualities interpolate geometrically.
+        start = torch.linspace(0.0, FIRST_GAIN_SPAN, QUALITIES)[:, None]
+        self.log_gains = nn.ParameterDict({d: nn.Parameter(start.repeat(1, m)) for d, m in latents.items()})
+        self.log_inverse_gains = nn.ParameterDict({d: nn.Parameter(-start.repeat(1, m)) for d, m in latents.items()})
+
+    def latent_channels(self, depth: int) -> int:
+        """Channels of the latent at a depth.
+
+        Raises
+        ------
+        ConfigError
+            If the model has no such depth.
+        """
+        self._check(depth)
+        return LATENT_CHANNELS[depth - 1]
+
+    def encode(self, x: Tensor, depth: int, quality: Tensor) -> Tensor:
+        """Encode pictures into scaled latents, not yet rounded.
+
+        Parameters
+        ----------
+        x
+            (N, 3, H, W) float in [0, 1], H and W multiples of 2**depth.
+        quality
+            (N,) float in [0, 7].
+
+        Returns
+        -------
+        Tensor
+            y, (N, M, H / 2**depth, W / 2**depth); rounding it gives the symbols.
+        """
+        self._check(depth)
+        features = x - 0.5
+        for stage in list(self.trunk)[:depth]:
+            features = stage(features)
+        y: Tensor = self.heads[str(depth)](features) * gain(self.log_gains[str(depth)], quality)
+        return y
+
+    def decode(self, y_hat: Tensor, depth: int, quality: Tensor) -> Tensor:
+        """Decode symbols (N, M, h, w) to pictures x_hat (N, 3, h * 2**depth, w * 2**depth), about [0, 1]."""
+        self._check(depth)
+        x_hat: Tensor = self.decoders[str(depth)](y_hat * gain(self.log_inverse_gains[str(depth)], quality)) + 0.5
+        return x_hat
+
+    def _check(self, depth: int) -> None:
+        if depth not in self.depths:
+            known = ", ".join(str(known) for known in self.depths)
+            raise ConfigError(f"depth {depth} is unknown; this model has depths {known}")
+
+
+def gain(log_gains: Tensor, quality: Tensor) -> Tensor:
+    """Gains (N, M, 1, 1) at qualities (N,) in [0, 7], from logarithms (8, M); linear between levels."""
+    low = quality.floor().clamp(0, QUALITIES - 2).long()
+    weight = (quality - low)[:, None]
+    return torch.lerp(log_gains[low], log_gains[low + 1], weight).exp()[:, :, None, None]  # (N, M) -> (N, M, 1, 1)
+
+
+def macs_per_pixel(module: nn.Module, downsample: int) -> float:
+    """Multiply-accumulates per pixel of a chain of convolutions whose input is at 1/downsample of the picture."""
+    total = 0.0
+    for layer in module.modules():
+        if isinstance(layer, nn.PixelUnshuffle):
+            downsample *= layer.downscale_factor
+        elif isinstance(layer, nn.PixelShuffle):
+            downsample //= layer.upscale_factor
+        elif isinstance(layer, nn.Conv2d):
+            total += layer.weight.numel() / downsample**2
+    return total

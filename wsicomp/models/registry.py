@@ -75,7 +75,7 @@ class LoadedModel:
     key
         Registry key of the model.
     name
-        Name of the shipped weights, or of the file.
+        Name of the shipped weights, or of the file, or of a run's folder.
     sha256
         SHA-256 of the weights file, 64 hexadecimal digits.
     notes
@@ -160,7 +160,9 @@ def load_model(source: str | Path, *, key: str | None = None) -> LoadedModel:
     except (SafetensorError, RuntimeError, TypeError, ValueError, OSError) as error:
         raise ModelError(f"{path.name}: damaged, or not made by this version; get the file again") from error
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return LoadedModel(header.model, path.stem, digest, header.notes, module.eval(), arrays)
+    # Every run calls its weights the same; its folder tells them apart.
+    name = path.resolve().parent.name if path.stem == "weights" else path.stem
+    return LoadedModel(header.model, name, digest, header.notes, module.eval(), arrays)
 
 
 def save_model(

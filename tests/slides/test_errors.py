@@ -138,7 +138,9 @@ def test_closed_slide_says_so(tissue_svs: Path) -> None:
 
 
 def test_probe_passes_a_sound_slide(tissue_svs: Path) -> None:
+    before = tissue_svs.read_bytes()
     probe(tissue_svs)
+    assert tissue_svs.read_bytes() == before
 
 
 def test_probe_survives_a_child_that_aborts(tissue_svs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -161,6 +161,7 @@ def test_overwrite_replaces_a_damaged_store(store: Path) -> None:
     (store / "zarr.json").write_bytes(b"\xff")
     write_content(store, OTHER, overwrite=True)
     holds(store, OTHER)
+    assert names(store.parent) == {"slide.zarr"}
 
 
 def test_a_failed_overwrite_keeps_the_old_store(store: Path, content: Content) -> None:

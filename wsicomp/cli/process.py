@@ -15,9 +15,9 @@ ARENAS = 2
 def settle() -> None:
     """Let waiting threads sleep, and let threads share their heaps.
 
-    torch's idle threads would spin, which made an encoding thirteen times slower on a machine that others used too. And
-    glibc gives each thread a heap of its own, none of which shrinks: with readers, writers and zarr's threads the
-    memory of an encoding crept up with the size of the slide.
+    torch's idle threads would spin, and take the cores from those that work where a machine is shared. And glibc gives
+    each thread a heap of its own, none of which shrinks: with readers, writers and zarr's threads the memory of an
+    encoding crept up with the size of the slide.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if sys.platform == "linux":

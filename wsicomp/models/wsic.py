@@ -152,7 +152,13 @@ class Wsic(nn.Module):
     def decode(self, y_hat: Tensor, depth: int, quality: Tensor) -> Tensor:
         """Decode symbols (N, M, h, w) to pictures x_hat (N, 3, h * 2**depth, w * 2**depth), about [0, 1]."""
         self._check(depth)
-        x_hat: Tensor = self.decoders[str(depth)](y_hat * gain(self.log_inverse_gains[str(depth)], quality)) + 0.5
+        features = y_hat * gain(self.log_inverse_gains[str(depth)], quality)
+        *inner, last, unfold = self.decoders[str(depth)].children()
+        for layer in inner:
+            features = layer(features)
+        # The eight bits of bfloat16's mantissa are too few for the eight bits of a pixel.
+        with torch.autocast(features.device.type, enabled=False):
+            x_hat: Tensor = unfold(last(features.float())) + 0.5
         return x_hat
 
     def _check(self, depth: int) -> None:

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from wsicomp.codec.quantiser import LatentQuantiser
 from wsicomp.errors import ConfigError, ModelError
 from wsicomp.models.autoencoder import StudyAutoencoder
 from wsicomp.models.registry import STUDY_CODEC, WSIC, LoadedModel, load_model
-from wsicomp.models.wsic import QUALITIES, Wsic, gain
+from wsicomp.models.wsic import QUALITIES, Wsic
 from wsicomp.store.schema import LatentDtype
 
 if TYPE_CHECKING:
@@ -129,11 +129,6 @@ class WsicTransform:
         self._depth = depth
         self._half = has_bfloat16(device)
         self._level = torch.tensor([float(level)], device=device)
-        with torch.inference_mode():
-            self._inverse_gain = gain(module.log_inverse_gains[str(depth)], self._level)
-        *inner, last, unfold = cast(nn.Sequential, module.decoders[str(depth)])
-        self._inner = nn.Sequential(*inner)
-        self._pixels = nn.Sequential(last, unfold)
 
     def encode(self, x: Tensor) -> Tensor:
         """Encode, and round: the encoder alone decides the symbols, and it does so once."""
@@ -141,13 +136,10 @@ class WsicTransform:
         return y.round_().clamp_(SYMBOL_MIN, SYMBOL_MAX).to(torch.int16)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Decode symbols, as `Wsic.decode` does, but for the type of its numbers."""
+        """Decode symbols."""
         y_hat = latents.float().contiguous(memory_format=torch.channels_last)
         with torch.autocast(y_hat.device.type, torch.bfloat16, enabled=self._half):
-            features: Tensor = self._inner(y_hat * self._inverse_gain)
-        # The eight bits of bfloat16's mantissa are too few for the eight bits of a pixel.
-        x_hat: Tensor = self._pixels(features.float()) + 0.5
-        return x_hat
+            return self._module.decode(y_hat, self._depth, self._level)
 
 
 TRANSFORMS: dict[str, type[StudyTransform] | type[WsicTransform]] = {STUDY_CODEC: StudyTransform, WSIC: WsicTransform}

@@ -89,7 +89,7 @@ def describe(path: str | os.PathLike[str]) -> SlideDescription:
     SlideError
         If the file cannot be opened.
     """
-    with NativeSlide(path) as slide:
+    with NativeSlide(path, reader="openslide") as slide:
         known = tuple(name for name in ASSOCIATED_NAMES if name in slide.associated_names)
         width, height = slide.level_sizes[0]
         return SlideDescription(

@@ -1,6 +1,7 @@
 """One slide file as OpenSlide shows it: safe numbers out of its properties, averaged pixels out of its levels.
 
     file -> OpenSlide handle -> RGBA region -> alpha over the background -> mean of square cells -> (h, w, 4) uint8
+         -> its own JPEG tiles, where `tiff_tiles` can read them: the same pixels, faster
 
 Coordinates, by prefix: `l0_` pixels of the slide's level 0; without a prefix, pixels of one native level.
 
@@ -19,20 +20,48 @@ import re
 import threading
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Literal, Self, get_args
 
 import numpy as np
 import openslide
 from numpy.typing import NDArray
 from PIL import Image
 
-from wsicomp.errors import SlideError
+from wsicomp.errors import ConfigError, SlideError
 from wsicomp.slides.resample import cell_means
 
-__all__ = ["READ_SIDE_PX", "NativeSlide", "check_file"]
+if TYPE_CHECKING:
+    from wsicomp.slides.tiff_tiles import TiffTiles
+
+__all__ = ["READ_SIDE_PX", "NativeSlide", "Reader", "check_file", "check_reader"]
+
+Reader = Literal["auto", "openslide", "tiff"]
+"""How pixels are read: by OpenSlide, straight from a TIFF's JPEG tiles, or by whichever is faster and fits."""
+
+PLAIN_TIFF = frozenset({"aperio", "generic-tiff"})
+"""Formats whose levels are plain grids of tiles; other makers' tiles overlap or are placed by metadata."""
+
+TRIED_SIDE_PX = 64
+SAME_GREY = 2
+"""Grey levels by which two JPEG decoders may differ at a pixel."""
 
 READ_SIDE_PX = 1024
 """Side of the largest region asked of OpenSlide at once: 1 Mpx, so that memory does not grow with the averaged area."""
+
+
+def check_reader(reader: str) -> Reader:
+    """Return the name of a reader.
+
+    Raises
+    ------
+    ConfigError
+        If there is none of that name.
+    """
+    known: tuple[Reader, ...] = get_args(Reader)
+    for name in known:
+        if reader == name:
+            return name
+    raise ConfigError(f"reader {reader} is unknown; use auto, openslide or tiff")
 
 
 def check_file(path: str | os.PathLike[str]) -> None:
@@ -83,6 +112,8 @@ class NativeSlide:
     ----------
     path
         The slide file, as the user gave it; messages repeat it.
+    reader
+        "openslide", "tiff", or "auto" for the TIFF's own tiles where they can be read and OpenSlide elsewhere.
 
     Attributes
     ----------
@@ -112,10 +143,10 @@ class NativeSlide:
     Raises
     ------
     SlideError
-        If the file cannot be opened.
+        If the file cannot be opened, or is to be read as a TIFF and cannot be.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, reader: Reader = "auto") -> None:
         self.name = os.fspath(path)
         check_file(self.name)
         self._lock = threading.Lock()
@@ -158,6 +189,9 @@ class NativeSlide:
         height = min(int(number("bounds-height") or l0_height), l0_height - l0_y)
         self.has_bounds = min(width, height) > 0 and (l0_x, l0_y, width, height) != (0, 0, l0_width, l0_height)
         self.bounds_px = (l0_x, l0_y, width, height) if self.has_bounds else (0, 0, l0_width, l0_height)
+        self._tiles = None if reader == "openslide" else self._tiff_tiles()
+        if reader == "tiff" and self._tiles is None:
+            raise SlideError(f"{self.name}: is no TIFF of JPEG tiles that can be read directly; use --reader auto")
 
     def __enter__(self) -> Self:
         return self
@@ -171,6 +205,34 @@ class NativeSlide:
         """Let go of the file; a read in another thread ends first."""
         # OpenSlide frees a handle under its readers' feet; dropping the reference closes it after the last of them.
         self._handle = None
+        if self._tiles is not None:
+            self._tiles.close()
+
+    def _tiff_tiles(self) -> TiffTiles | None:
+        # Only if a look at the middle of every level shows what OpenSlide shows.
+        if self.vendor not in PLAIN_TIFF:
+            return None
+        # It takes a while to load, and is of no use to other slides.
+        from wsicomp.slides.tiff_tiles import TiffTiles
+
+        tiles = TiffTiles.open(self.name, self.level_sizes)
+        if tiles is None:
+            return None
+        for level, (width, height) in enumerate(self.level_sizes):
+            side = min(TRIED_SIDE_PX, width, height)
+            x, y = (width - side) // 2, (height - side) // 2
+            direct = tiles.read(level, x, y, side, side)
+            if direct is None:
+                continue
+            try:
+                shown = self._read_openslide(level, x, y, (side, side), f"level {level}")[..., :3]
+                differs = np.abs(direct.astype(np.int16) - shown).max() > SAME_GREY
+            except SlideError:  # damaged there: to be met, and named, when that tile is asked for
+                differs = True
+            if differs:
+                tiles.close()
+                return None
+        return tiles
 
     @property
     def source_bytes(self) -> int | None:
@@ -236,6 +298,13 @@ class NativeSlide:
 
     def _read(self, level: int, x: int, y: int, size: tuple[int, int], what: str) -> NDArray[np.uint8]:
         """One region of a native level, (h, w, 4) uint8: RGB over the background, and alpha."""
+        if self._tiles is not None and self._handle is not None:
+            direct = self._tiles.read(level, x, y, *size)
+            if direct is not None:
+                return np.concatenate([direct, np.full((*direct.shape[:2], 1), 255, np.uint8)], axis=2)
+        return self._read_openslide(level, x, y, size, what)
+
+    def _read_openslide(self, level: int, x: int, y: int, size: tuple[int, int], what: str) -> NDArray[np.uint8]:
         reported = self._reported_downsamples[level]
         l0_location = round(x * reported), round(y * reported)
         handle = self._handle

@@ -58,7 +58,7 @@ def probe(path: str | os.PathLike[str], timeout_s: float = 60) -> None:
 
 def _open_and_read(path: str) -> int:
     try:
-        with NativeSlide(path) as slide:
+        with NativeSlide(path, reader="openslide") as slide:
             level = len(slide.level_sizes) - 1
             width, height = slide.level_sizes[level]
             side = min(PROBE_SIDE_PX, width, height)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from wsicomp.errors import ConfigError
 from wsicomp.geometry import LEVEL_STEP, Level, pyramid
 from wsicomp.slides.icc import anonymous_profile
-from wsicomp.slides.native import NativeSlide
+from wsicomp.slides.native import NativeSlide, Reader
 from wsicomp.slides.source import SourceInfo, TissueMask
 from wsicomp.slides.tissue import DEFAULT_TISSUE_THRESHOLD, all_tissue, find_tissue
 
@@ -51,6 +51,9 @@ class Slide:
         Whether `tissue` looks for glass; if not, every tile is tissue.
     tissue_threshold
         Grey levels by which anything in a tile may depart from the glass colour before the tile is tissue, 0 to 255.
+    reader
+        "openslide", "tiff" for a TIFF's own JPEG tiles, or "auto" for the faster of the two that fits; all give the
+        same pixels, within a JPEG decoder's rounding.
 
     Raises
     ------
@@ -69,6 +72,7 @@ class Slide:
         max_levels: int | None = None,
         tissue_only: bool = True,
         tissue_threshold: int = DEFAULT_TISSUE_THRESHOLD,
+        reader: Reader = "auto",
     ) -> None:
         if tile_size < 1:
             raise ConfigError(f"a tile is at least 1 px wide, not {tile_size}; 256 is usual")
@@ -76,7 +80,7 @@ class Slide:
             raise ConfigError(f"a pyramid has at least 1 level, not {max_levels}")
         if not 0 <= tissue_threshold <= 255:
             raise ConfigError(f"the tissue threshold is in grey levels from 0 to 255, not {tissue_threshold}")
-        self._native = NativeSlide(path)
+        self._native = NativeSlide(path, reader=reader)
         self._tile_size = tile_size
         self._tissue_only = tissue_only
         self._tissue_threshold = tissue_threshold

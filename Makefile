@@ -4,14 +4,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SLIDE ?=
+MODEL ?=
+PEERS ?=
+WORKERS ?= 1
 # Threads that wait must not spin, or a busy machine comes to a halt.
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check docs study bench clean
+.PHONY: help setup demo test check docs study bench bench-rd clean
 
 help:  ## List the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 10
 
 setup: $(VENV)/.installed  ## Make .venv and install wsicomp with its development tools
 
@@ -22,8 +25,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[all]" --group dev
 	touch $@
 
-demo: setup  ## Encode, decode and verify a tissue slide at depths 1 to 4; SLIDE=path.svs takes your own
-	$(BIN)/python -m benchmarks.demo $(SLIDE)
+demo: setup  ## Encode, decode and verify a tissue slide at depths 1 to 4; SLIDE=path.svs, MODEL=name
+	$(BIN)/python -m benchmarks.demo $(if $(MODEL),--model $(MODEL)) $(SLIDE)
 
 test: setup  ## Run the tests; with WSICOMP_DATA set, on real slides and patches too
 	$(BIN)/python -m pytest
@@ -41,9 +44,13 @@ docs: setup  ## Write the command reference in README.md anew
 study: setup  ## Train and evaluate the founding study on the patches in WSICOMP_DATA
 	$(BIN)/python -m benchmarks.study
 
-bench: setup  ## Measure start-up time and memory; results in benchmarks/results
+bench: setup  ## Measure start-up time, memory and the pipeline's speed; results in benchmarks/results
 	$(BIN)/python -m benchmarks.startup
 	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.pipeline
+
+bench-rd: setup  ## Measure rate and distortion of all codecs on the patches in WSICOMP_DATA; PEERS=folder of weights
+	$(BIN)/python -m benchmarks.rd $(if $(PEERS),--peers $(PEERS)) --workers $(WORKERS)
 
 clean:  ## Remove everything that make made
 	rm -rf $(VENV) demo runs .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,7 +1,8 @@
 """The main job on one slide: encode at every depth, verify, decode, compare, and draw what came out.
 
-    python -m benchmarks.demo             a real tissue picture, made into a pyramidal SVS with glass around it
-    python -m benchmarks.demo SLIDE.svs   a slide of one's own
+    python -m benchmarks.demo                      a real tissue picture, made into a pyramidal SVS with glass around it
+    python -m benchmarks.demo SLIDE.svs            a slide of one's own
+    python -m benchmarks.demo --model NAME [SLIDE] with another codec than the default, such as perticarari2023
 
 The picture is scikit-image's immunohistochemistry image (real colon tissue); it is repeated, mirrored, to the size of a
 small slide. All results go to the folder demo/.
@@ -9,6 +10,7 @@ small slide. All results go to the folder demo/.
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import sys
 import time
@@ -22,6 +24,7 @@ from rich.table import Table
 
 import wsicomp
 from wsicomp.evaluation.against import compare
+from wsicomp.models.registry import WSIC
 from wsicomp.pipeline.view import LatentSlide
 from wsicomp.slides.slide import Slide
 from wsicomp.slides.svs import write_svs
@@ -37,13 +40,18 @@ def main() -> int:
     """Run the demo; return the exit code."""
     shutil.rmtree(OUTPUT, ignore_errors=True)
     OUTPUT.mkdir()
-    if len(sys.argv) > 1:
-        path = Path(sys.argv[1])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.demo")
+    parser.add_argument("slide", nargs="?", type=Path)
+    parser.add_argument("--model", default=WSIC)
+    options = parser.parse_args()
+    if options.slide is not None:
+        path = options.slide
     else:
         path = OUTPUT / "tissue.svs"
         write_svs(path, tissue_on_glass(), mpp=MPP)
     console = Console(highlight=False, width=110)
-    table = Table(title=f"{path.name}, {path.stat().st_size:,} bytes", title_justify="left")
+    title = f"{options.model}: {path.name}, {path.stat().st_size:,} bytes"
+    table = Table(title=title, title_justify="left")
     headers = (
         "depth",
         "elements",
@@ -63,17 +71,18 @@ def main() -> int:
         pictures = [("original", read_original(source, region))]
         for depth in DEPTHS:
             store = OUTPUT / f"depth-{depth}.zarr"
-            encoded = wsicomp.encode(path, store, depth=depth)
+            encoded = wsicomp.encode(path, store, depth=depth, model=options.model)
             damage = verify(store)
             if damage:
                 console.print(f"{store}: {damage[0].what}")
                 return 3
             with LatentSlide(store) as slide:
                 level = compare(slide, source)[0]
+                elements = slide.header.channels / (3 * 4**depth)
                 pictures.append((f"depth {depth}, {encoded.bits_per_pixel:.2f} bits/px", slide.read_rgb(0, *region)))
             table.add_row(
                 str(depth),
-                f"{1 / 2**depth:.4f}",
+                f"{elements:.4f}",
                 f"{encoded.bits_per_pixel:.3f}",
                 f"{encoded.store_bytes:,}",
                 f"{encoded.ratio_to_source:.3f}",

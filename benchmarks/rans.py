@@ -1,16 +1,17 @@
-"""The entropy coder's speed beside constriction's, and what its contexts save on latents, beside tables and zstd.
+"""The entropy coder's speed beside constriction's, and its rates on symbols of `wsic` beside simpler ways to code them.
 
-python -m benchmarks.rans        writes benchmarks/results/rans.json
+python -m benchmarks.rans [--model WEIGHTS]        writes benchmarks/results/rans.json
 
-Speeds are of one core, in symbols per second of CPU time of the thread: medians of interleaved runs over made-up
-latents of 48 x 32 x 32, dense and sparse, whole calls with their checksums. Rates need real patches (WSICOMP_DATA):
-models are fitted on train patches of both organs and measured, as whole streams, on validation patches of other slides;
-latents are the study's autoencoder's, and an 8x8 DCT quantised to about what a codec trained on rate would send.
-Without the data, only speeds are measured.
+Speeds are of one core, in symbols per second of CPU time of the thread: medians of interleaved runs over latents of
+64 x 32 x 32, whole calls with their checksums: dense made-up ones, whose every symbol says something, sparse made-up
+ones, nine tenths zeros, and those of real tiles where weights and data are given. Ours computes a network to find each
+symbol's table; constriction, as one would use it at hand, has one table for each channel. Rates need weights of `wsic`
+and real patches (WSICOMP_DATA): whole streams of validation patches, at every depth, at three qualities.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import statistics
@@ -19,39 +20,56 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 
 import constriction
 import imagecodecs
 import numpy as np
-import pandas as pd
+import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from wsicomp.codec import rans
 from wsicomp.codec.entropy_model import EntropyModel
+from wsicomp.datasets.patches import PatchTable
 from wsicomp.evaluation.machine import describe_machine
+from wsicomp.models.slices import SLICES
 from wsicomp.pipeline.tile_codec import TileCodec
+from wsicomp.pipeline.transforms import codec_depths, load_codec
+from wsicomp.training.rate import ScaleNetwork, integers
 
 RESULTS = Path(__file__).parent / "results" / "rans.json"
 RUNS = 15
-SHAPE = (48, 32, 32)
-TRAIN_PATCHES, VAL_PATCHES = 120, 48
-DCT_STEPS = (40, 90)
+DEPTH, SIDE = 3, 32
+TRAIN_PATCHES, VAL_PATCHES = 60, 24
+ORGANS = ("prostate", "lung")
+QUALITIES = (1.0, 4.0, 7.0)
 
 Latents = list[NDArray[np.int16]]
 Row = dict[str, str | int | float]
 
 
+@dataclass(frozen=True)
+class Coder:
+    """Two functions between a latent and its stream."""
+
+    encode: Callable[[NDArray[np.int16]], bytes]
+    decode: Callable[[bytes], NDArray[np.int16]]
+
+
 def main() -> None:
     """Measure and write the results."""
-    data = os.environ.get("WSICOMP_DATA")
-    sections: dict[str, list[Row]] = {
-        "speed": [row for spread in (20.0, 0.16) for row in speeds(spread)],
-        "start": list(start()),
-        "rates": list(rates(Path(data))) if data else [],
-    }
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.rans")
+    parser.add_argument("--model", help="name or path of weights of wsic; without them, only speeds are measured")
+    model, data = parser.parse_args().model, os.environ.get("WSICOMP_DATA")
+    torch.set_num_threads(1)
+    sections: dict[str, list[Row]] = {"speed": [], "start": list(start()), "rates": []}
+    for name, spread in (("dense", 20.0), ("sparse", 0.16)):
+        train, latents = made_up(20, spread, seed=0), made_up(4, spread, seed=1)
+        sections["speed"] += speeds(name, random_model(train), train, latents)
+    if model and data:
+        sections["speed"] += real_speeds(model, Path(data))
+        sections["rates"] += rates(model, Path(data))
     document = {"command": "python -m benchmarks.rans", "machine": describe_machine(), **sections}
     RESULTS.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     for rows in sections.values():
@@ -59,37 +77,49 @@ def main() -> None:
             print("  ".join(f"{key} {value}" for key, value in row.items()))
 
 
-def speeds(spread: float) -> Iterator[Row]:
-    """Time encoding and decoding of latents of one spread by each coder, in turns."""
-    rng = np.random.default_rng(0)
-    place = np.exp(rng.normal(0, 0.5, SHAPE[1:]))  # quiet and busy places, so that contexts have something to find
-    draw = [np.rint(rng.laplace(0, spread, SHAPE) * place).clip(-127, 127).astype(np.int16) for _ in range(24)]
-    train, latents = draw[:20], draw[20:]
-    symbols = sum(latent.size for latent in latents)
-    coders = {
-        "constriction": constriction_coder(train),
-        "wsicomp, tables": our_coder(EntropyModel.fit(train, classes=1)),
-        "wsicomp, contexts": our_coder(EntropyModel.fit(train)),
-    }
-    streams = {name: [encode(latent) for latent in latents] for name, (encode, _) in coders.items()}
+def made_up(count: int, spread: float, seed: int) -> Latents:
+    """Latents (64, 32, 32) of quiet and busy places."""
+    rng = np.random.default_rng(seed)
+    place = np.exp(rng.normal(0, 0.5, (SIDE, SIDE)))
+    draws = [rng.laplace(0, spread, (sum(SLICES[DEPTH]), SIDE, SIDE)) for _ in range(count)]
+    return [np.rint(draw * place).clip(-127, 127).astype(np.int16) for draw in draws]
+
+
+def random_model(train: Latents) -> EntropyModel:
+    """Model of an untrained network, which costs as much time as a trained one, half of its units being on."""
+    torch.manual_seed(0)
+    network = ScaleNetwork(SLICES[DEPTH])
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.02)
+    return EntropyModel.fit(integers(network), train)
+
+
+def speeds(name: str, model: EntropyModel, train: Latents, latents: Latents) -> Iterator[Row]:
+    """Time encoding and decoding of latents by each coder, in turns."""
+    symbols, shape = sum(latent.size for latent in latents), latents[0].shape
+    coders = {"constriction": table_for_each_channel(train), "wsicomp": our_coder(model, shape)}
+    streams = {name: [coder.encode(latent) for latent in latents] for name, coder in coders.items()}
     times: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in coders}
     for _ in range(RUNS):
-        for name, (encode, decode) in coders.items():
+        for coder_name, coder in coders.items():
             started = time.thread_time()
             for latent in latents:
-                encode(latent)
+                coder.encode(latent)
             between = time.thread_time()
-            decoded = [decode(stream) for stream in streams[name]]
+            decoded = [coder.decode(stream) for stream in streams[coder_name]]
             ended = time.thread_time()
             assert all(np.array_equal(a, b) for a, b in zip(decoded, latents, strict=True))  # noqa: S101
-            times[name][0].append(between - started)
-            times[name][1].append(ended - between)
+            times[coder_name][0].append(between - started)
+            times[coder_name][1].append(ended - between)
     peer = [statistics.median(t) for t in times["constriction"]]
-    for name, (encoding, decoding) in times.items():
+    for coder_name, (encoding, decoding) in times.items():
         encode_s, decode_s = statistics.median(encoding), statistics.median(decoding)
         yield {
-            "coder": name,
-            "bits_per_symbol": round(8 * sum(map(len, streams[name])) / symbols, 4),
+            "latents": name,
+            "zeros_percent": round(100 * float(np.mean(np.stack(latents) == 0)), 1),
+            "coder": coder_name,
+            "bits_per_symbol": round(8 * sum(map(len, streams[coder_name])) / symbols, 4),
             "encode_msymbols_per_s": round(symbols / encode_s / 1e6, 1),
             "decode_msymbols_per_s": round(symbols / decode_s / 1e6, 1),
             "encode_ratio_to_constriction": round(peer[0] / encode_s, 2),
@@ -97,36 +127,36 @@ def speeds(spread: float) -> Iterator[Row]:
         }
 
 
-Coder = tuple[Callable[[NDArray[np.int16]], bytes], Callable[[bytes], NDArray[np.int16]]]
+def our_coder(model: EntropyModel, shape: tuple[int, ...]) -> Coder:
+    """Our coder, whole: network, rANS, checksum."""
+    channels, height, width = shape
+    return Coder(
+        lambda latent: rans.encode(latent, model), lambda stream: rans.decode(stream, (channels, height, width), model)
+    )
 
 
-def our_coder(model: EntropyModel) -> Coder:
-    """Our coder, whole: contexts, rANS, checksum."""
-    model.digest, model.table_by_energy, model.tables.lookup, model.tables.spans  # noqa: B018  # computed once, outside
-    return lambda latent: rans.encode(latent, model), lambda stream: rans.decode(stream, SHAPE, model)
-
-
-def constriction_coder(train: Latents) -> Coder:
-    """Code with constriction's ANS by tabulated per-channel models of the same training latents, without a checksum."""
+def table_for_each_channel(train: Latents) -> Coder:
+    """Code with constriction's ANS by tabulated models of the channels of training latents, without a checksum."""
+    shape = train[0].shape
     models = []
-    for c in range(SHAPE[0]):
+    for c in range(shape[0]):
         counts = np.bincount(np.concatenate([latent[c].ravel() for latent in train]) + 128, minlength=256) + 0.01
         models.append(constriction.stream.model.Categorical(counts / counts.sum(), perfect=False))
 
     def encode(latent: NDArray[np.int16]) -> bytes:
         coder = constriction.stream.stack.AnsCoder()
-        values = latent.reshape(SHAPE[0], -1).astype(np.int32) + 128  # (C, h, w) -> (C, h * w)
-        for c in reversed(range(SHAPE[0])):
+        values = latent.reshape(shape[0], -1).astype(np.int32) + 128  # (C, h, w) -> (C, h * w)
+        for c in reversed(range(shape[0])):
             coder.encode_reverse(values[c], models[c])
         stream: bytes = coder.get_compressed().tobytes()
         return stream
 
     def decode(stream: bytes) -> NDArray[np.int16]:
         coder = constriction.stream.stack.AnsCoder(np.frombuffer(stream, np.uint32).copy())
-        values = np.stack([coder.decode(model, SHAPE[1] * SHAPE[2]) for model in models])
-        return (values - 128).astype(np.int16).reshape(SHAPE)  # (C, h * w) -> (C, h, w)
+        values = np.stack([coder.decode(model, shape[1] * shape[2]) for model in models])
+        return (values - 128).astype(np.int16).reshape(shape)  # (C, h * w) -> (C, h, w)
 
-    return encode, decode
+    return Coder(encode, decode)
 
 
 def start() -> Iterator[Row]:
@@ -152,67 +182,57 @@ def run_with(code: str, environment: dict[str, str]) -> float:
     return float(done.stdout)
 
 
-def rates(data: Path) -> Iterator[Row]:
-    """Bits per symbol on validation latents, for each organ, by each way to code them."""
-    tiles = {
-        (organ, split): patches(data / organ, split, count)
-        for organ in ("prostate", "lung")
-        for split, count in (("train", TRAIN_PATCHES), ("val", VAL_PATCHES))
-    }
-    kinds: dict[str, Callable[[NDArray[np.uint8]], NDArray[np.int16]]] = {
-        f"perticarari2023 depth {depth}": TileCodec.load("perticarari2023", depth).encode for depth in (3, 4)
-    }
-    kinds |= {f"DCT step {step}": partial(dct, step=step) for step in DCT_STEPS}
-    for kind, latents_of in kinds.items():
-        sets = {key: list(latents_of(value)) for key, value in tiles.items()}
-        train = sets["prostate", "train"] + sets["lung", "train"]
-        models = {classes: EntropyModel.fit(train, classes=classes) for classes in (1, 8, 12)}
-        for organ in ("prostate", "lung"):
-            latents = sets[organ, "val"]
-            symbols, pixels = sum(x.size for x in latents), tiles[organ, "val"][..., 0].size
-            sizes: dict[str, int] = {
-                "zstd -15": sum(
-                    len(imagecodecs.zstd_encode(x.clip(-128, 127).astype(np.int8), level=15)) for x in latents
-                )
-            }
-            for classes, model in models.items():
-                name = "tables" if classes == 1 else f"contexts, {classes} classes"
-                sizes[name] = sum(len(rans.encode(latent, model)) for latent in latents)
-            for name, size in sizes.items():
-                yield {
-                    "latents": kind,
-                    "organ": organ,
-                    "coder": name,
-                    "bits_per_symbol": round(8 * size / symbols, 4),
-                    "bits_per_pixel": round(8 * size / pixels, 4),
-                    "against_tables_percent": round(100 * size / sizes["tables"] - 100, 2),
-                    "against_zstd_percent": round(100 * size / sizes["zstd -15"] - 100, 2),
+def real_speeds(model: str, data: Path) -> Iterator[Row]:
+    """Speeds on symbols of real tiles, at the deepest depth up to 3 that the weights have, at each quality."""
+    depth = max((d for d in codec_depths(load_codec(model)) if d <= DEPTH), default=DEPTH + 1)
+    train, latents = (tiles_of(data / ORGANS[0], split, count) for split, count in (("train", 20), ("val", 4)))
+    for quality in QUALITIES:
+        codec = TileCodec.load(model, depth, quality=quality)
+        assert codec.entropy is not None  # noqa: S101
+        coded = [[latent.clip(-127, 127) for latent in codec.encode(tiles)] for tiles in (train, latents)]
+        yield from speeds(f"{codec.key} depth {depth} quality {quality:g}", codec.entropy, *coded)
+
+
+def rates(model: str, data: Path) -> Iterator[Row]:
+    """Bits per symbol and pixel of validation patches, for each organ, by each way to code their symbols."""
+    train = [tiles_of(data / organ, "train", TRAIN_PATCHES) for organ in ORGANS]
+    tiles = {organ: tiles_of(data / organ, "val", VAL_PATCHES) for organ in ORGANS}
+    for depth in codec_depths(load_codec(model)):
+        for quality in QUALITIES:
+            codec = TileCodec.load(model, depth, quality=quality)
+            assert codec.entropy is not None  # noqa: S101
+            simple = table_for_each_channel([x.clip(-127, 127) for pictures in train for x in codec.encode(pictures)])
+            for organ, pictures in tiles.items():
+                latents = codec.encode(pictures)
+                narrow = latents.clip(-127, 127)
+                ours = our_coder(codec.entropy, latents[0].shape)
+                streams = [ours.encode(latent) for latent in latents]
+                again = [ours.decode(stream) for stream in streams]
+                assert all(np.array_equal(a, b) for a, b in zip(again, latents, strict=True))  # noqa: S101
+                sizes = {
+                    "wsicomp": sum(map(len, streams)),
+                    "a table for each channel": sum(len(simple.encode(latent)) for latent in narrow),
+                    "zstd -15": sum(len(imagecodecs.zstd_encode(x.astype(np.int8), level=15)) for x in narrow),
                 }
+                for name, size in sizes.items():
+                    yield {
+                        "latents": f"{codec.key} depth {depth} quality {quality:g}",
+                        "organ": organ,
+                        "coder": name,
+                        "bits_per_symbol": round(8 * size / latents.size, 4),
+                        "bits_per_pixel": round(8 * size / pictures[..., 0].size, 4),
+                        "against_channel_tables_percent": round(
+                            100 * size / sizes["a table for each channel"] - 100, 2
+                        ),
+                        "against_zstd_percent": round(100 * size / sizes["zstd -15"] - 100, 2),
+                    }
 
 
-def patches(folder: Path, split: str, count: int) -> NDArray[np.uint8]:
+def tiles_of(table: Path, split: str, count: int) -> NDArray[np.uint8]:
     """Read a seeded sample (count, T, T, 3) uint8 of a data set's split."""
-    index = pd.read_csv(folder / "index.csv")
-    chosen = index[index["split"] == split].sample(count, random_state=0)
-    return np.stack([np.asarray(Image.open(folder / path).convert("RGB")) for path in chosen["path"]])
-
-
-def dct(tiles: NDArray[np.uint8], step: float) -> NDArray[np.int16]:
-    """8x8 DCT of YCbCr as a latent (N, 192, T/8, T/8), low frequencies first, quantised with a dead zone."""
-    r, g, b = np.moveaxis(tiles.astype(np.float32), -1, 0)  # (N, T, T, 3) -> 3 of (N, T, T)
-    y = 0.299 * r + 0.587 * g + 0.114 * b
-    k = np.arange(8)
-    basis = np.cos(np.pi * (2 * k + 1) * k[:, None] / 16) / np.where(k[:, None] == 0, np.sqrt(8), 2)
-    planes = []
-    for plane, wider in ((y - 128, 1.0), (0.564 * (b - y), 1.6), (0.713 * (r - y), 1.6)):
-        n, height, width = plane.shape
-        blocks = plane.reshape(n, height // 8, 8, width // 8, 8)  # (N, T, T) -> (N, T/8, 8, T/8, 8)
-        z = np.einsum("ki,lj,nyixj->nklyx", basis, basis, blocks, optimize=True) / (step * wider)
-        planes.append(z.reshape(n, 64, height // 8, width // 8))  # (N, 8, 8, T/8, T/8) -> (N, 64, T/8, T/8)
-    frequencies = [10 * max(i, j) + i + j + 3 * plane for plane in range(3) for i in range(8) for j in range(8)]
-    latent = np.concatenate(planes, axis=1)[:, np.argsort(frequencies, kind="stable")]
-    quantised: NDArray[np.int16] = (np.sign(latent) * np.floor(np.abs(latent) + 0.35)).astype(np.int16)
-    return quantised
+    patches = PatchTable.load(table).select(split=split)
+    chosen = np.random.default_rng(0).permutation(len(patches.patches))[:count]
+    return np.stack(PatchTable(patches.name, tuple(patches.patches[k] for k in chosen)).images())
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ def one_torch_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def wsic_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Untrained weights of `wsic`, depths 3 and 4, whose qualities 4 and 6 have entropy models."""
+    """Untrained weights of `wsic`, depths 3 and 4, with their entropy models."""
     from tests.wsic_weights import write_wsic
 
     return write_wsic(tmp_path_factory.mktemp("weights") / "tiny-wsic.safetensors")

@@ -31,7 +31,7 @@ def test_encode_then_open(tmp_path: Path, tissue_svs: Path) -> None:
 
 def test_options(tmp_path: Path, tissue_svs: Path) -> None:
     store = tmp_path / "a.zarr"
-    wsicomp.encode(tissue_svs, store, depth=4, latent_dtype="float16", mpp=2.0, device="cpu")
+    wsicomp.encode(tissue_svs, store, depth=4, model="perticarari2023", latent_dtype="float16", mpp=2.0, device="cpu")
     with wsicomp.open(store, device="cpu") as slide:
         assert slide.dimensions == (350, 275)
         assert slide.header.latent_dtype == "float16"
@@ -39,7 +39,7 @@ def test_options(tmp_path: Path, tissue_svs: Path) -> None:
         wsicomp.encode(tissue_svs, store, mpp=2.0)
     wsicomp.encode(tissue_svs, store, mpp=2.0, overwrite=True)
     with wsicomp.open(store) as slide:
-        assert slide.header.depth == 3
+        assert (slide.header.model, slide.header.depth) == ("wsic", 3)
 
 
 def test_weights_of_ones_own(tmp_path: Path, tissue_svs: Path) -> None:

@@ -27,13 +27,15 @@ sys.exit(f"imported: {{{{heavy}}}}" if heavy else 0)
         "from wsicomp.cli.main import execute; assert execute(['encode', '--help']) == 0",
         "from wsicomp.cli.main import execute; assert execute(['info', sys.argv[1]]) == 0",
         "from wsicomp.cli.main import execute; assert execute(['info', sys.argv[2]]) == 0",
+        "from wsicomp.cli.main import execute; assert execute(['status', sys.argv[3]]) == 0",
         "import wsicomp.slides.probe",
     ],
-    ids=["package", "command line", "--help", "encode --help", "info SLIDE", "info STORE", "probe"],
+    ids=["package", "command line", "--help", "encode --help", "info SLIDE", "info STORE", "status", "probe"],
 )
-def test_nothing_heavy_is_imported(work: str, tissue_svs: Path, encoded_once: Path) -> None:
+def test_nothing_heavy_is_imported(work: str, tissue_svs: Path, encoded_once: Path, tmp_path: Path) -> None:
+    (tmp_path / "wsicomp-status.jsonl").touch()
     child = subprocess.run(
-        [sys.executable, "-c", CHILD.format(work=work), str(tissue_svs), str(encoded_once)],
+        [sys.executable, "-c", CHILD.format(work=work), str(tissue_svs), str(encoded_once), str(tmp_path)],
         capture_output=True,
         text=True,
         check=False,

@@ -6,7 +6,8 @@
     |-- StoreError (3)             a latent store that cannot be read or written
     |   |-- StoreIncomplete        no manifest: a run that was killed or is still going on
     |   |-- StoreCorrupt           a file or a tile does not match its checksum
-    |   `-- StoreVersion           written by a newer format
+    |   |-- StoreVersion           written by a newer format
+    |   `-- StoreTooLarge          more bytes than it was allowed
     |-- ModelError (3)             weights or a model that cannot be loaded
     |   `-- WeightsMismatch        not the weights that a store was encoded with
     |-- LatentError (3)            a coded latent that is damaged, or of other tables; a ValueError too, for zarr
@@ -28,6 +29,7 @@ __all__ = [
     "StoreCorrupt",
     "StoreError",
     "StoreIncomplete",
+    "StoreTooLarge",
     "StoreVersion",
     "WeightsMismatch",
     "WsicompError",
@@ -68,6 +70,22 @@ class StoreCorrupt(StoreError):
 
 class StoreVersion(StoreError):
     """A store of a format newer than this program reads."""
+
+
+class StoreTooLarge(StoreError):
+    """A store that would have more bytes than it may; it has not been put in place.
+
+    Parameters
+    ----------
+    store
+        How the message calls it.
+    made_bytes, limit_bytes
+        What it has, and what it may have.
+    """
+
+    def __init__(self, store: str, made_bytes: int, limit_bytes: int) -> None:
+        super().__init__(f"{store}: has {made_bytes:,} bytes where {limit_bytes:,} are allowed; ask for less, or more")
+        self.made_bytes = made_bytes
 
 
 class ModelError(WsicompError):

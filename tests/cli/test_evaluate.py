@@ -15,6 +15,7 @@ from tests.cli.conftest import Cli, fails, listing
 from wsicomp.datasets import phantom
 from wsicomp.pipeline.encode import Encoded, encode_source
 
+STUDY = "perticarari2023"
 CONTRACT = {
     *("codec", "depth", "quality", "latent_elements", "element_ratio", "bytes_per_tile", "bits_per_pixel"),
     *("psnr_db", "ssim", "ms_ssim", "loss", "bce", "accuracy", "precision", "recall", "auc", "flip_rate", "intervals"),
@@ -25,7 +26,8 @@ QUICK = ("--resamples", "20")
 
 
 def test_the_report_of_a_table(cli: Cli, patches: Path, tiny_classifier: Path, tmp_path: Path) -> None:
-    ended = cli("evaluate", patches, "--classifier", tiny_classifier, "-o", tmp_path / "report", *QUICK, "--json")
+    options = ("--model", STUDY, "-o", tmp_path / "report", *QUICK, "--json")
+    ended = cli("evaluate", patches, "--classifier", tiny_classifier, *options)
     assert (ended.code, ended.err) == (0, "")
     document = ended.document
     report = json.loads((tmp_path / "report/report.json").read_text())
@@ -82,7 +84,7 @@ def test_the_bytes_are_those_of_the_store_on_disk(
         return encoded
 
     monkeypatch.setattr("wsicomp.evaluation.reconstruct.encode_source", weigh)
-    options = ("--depths", "1,4", "--latent-dtypes", "int8,float16", *QUICK, "--json")
+    options = ("--model", STUDY, "--depths", "1,4", "--latent-dtypes", "int8,float16", *QUICK, "--json")
     rows = cli("evaluate", patches, "--classifier", bright_onnx, *options).document["rows"][1:]
     assert [row["bytes_per_tile"] * 12 for row in rows] == pytest.approx(weighed)
     assert [(row["codec"], row["depth"]) for row in rows] == [
@@ -158,7 +160,7 @@ def test_without_data_the_phantom_is_scored(cli: Cli, monkeypatch: pytest.Monkey
         (["--classifier", "C", "--classes", "dark"], 2, "--classes"),
         (["--classifier", "C", "--classes", "dark,red"], 3, "'red'"),
         (["--classifier", "C", "--split", "train2"], 3, "train2"),
-        (["--classifier", "C", "--latent-dtypes", "int8,int4"], 2, "int4"),
+        (["--classifier", "C", "--latent-dtypes", "int4"], 2, "int4"),
         (["--classifier", "C", "--max-auc-drop", "3"], 2, "--max-auc-drop"),
         (["--classifier", "C", "--label-column", "kind"], 3, "'kind'"),
         (["--classifier", "C", "--threshold", "2"], 2, "--threshold"),

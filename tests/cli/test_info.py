@@ -37,7 +37,7 @@ def test_of_a_store(cli: Cli, encoded_once: Path, tissue_svs: Path) -> None:
     assert document["bits_per_pixel"] == pytest.approx(8 * store_bytes / (1400 * 1100))
     assert document["ratio_to_source"] == pytest.approx(store_bytes / tissue_svs.stat().st_size)
     assert 0 < document["glass_share"] < 1
-    assert (document["model"], document["depth"], document["latent_dtype"]) == ("perticarari2023", 3, "int8")
+    assert (document["model"], document["depth"], document["latent_dtype"]) == ("wsic", 3, "int16")
     assert document["mpp"] == [0.5, 0.5]
     assert document["format_version"] == 1
     assert listing(encoded_once) == before

@@ -123,10 +123,9 @@ def test_evaluate(cli: Cli, patches: Path, bright_onnx: Path, wsic_weights: Path
     ("options", "code", "word"),
     [
         (["--model", "W", "--quality", "8"], 2, "--quality"),
-        (["--model", "W", "--quality", "5"], 3, "quality 5"),
         (["--model", "W", "--depth", "2"], 2, "depth 2 is unknown"),
         (["--model", "W", "--latent-dtype", "int8"], 2, "int16"),
-        (["--quality", "4"], 2, "has no qualities"),
+        (["--model", "perticarari2023", "--quality", "4"], 2, "has no qualities"),
     ],
 )
 def test_encode_refuses(
@@ -142,7 +141,7 @@ def test_encode_refuses(
         (["--model", "W", "--qualities", "x"], 2, "--qualities"),
         (["--model", "W", "--qualities", "4,9"], 2, "quality 9 is unknown"),
         (["--model", "W", "--latent-dtypes", "int8"], 2, "int16"),
-        (["--qualities", "4"], 2, "has no qualities"),
+        (["--model", "perticarari2023", "--qualities", "4"], 2, "has no qualities"),
     ],
 )
 def test_evaluate_refuses(

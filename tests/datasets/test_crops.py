@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from wsicomp.datasets.crops import CropSampler, restain
+from wsicomp.datasets.crops import FADED, STAINED, CropSampler, restain
 from wsicomp.datasets.patches import Patch, PatchTable
 from wsicomp.errors import DataError
 
@@ -40,6 +40,14 @@ def test_a_batch_depends_on_seed_and_step_alone(seed: int, step: int, size: int)
     np.testing.assert_array_equal(first, SAMPLER.batch(size, seed=seed, step=step))
 
 
+@pytest.mark.parametrize(("first", "last"), [(0, 4), (2, 4), (3, 3), (5, 6)])
+def test_batches_drawn_ahead_are_those_of_their_steps(first: int, last: int) -> None:
+    drawn = list(SAMPLER.batches(2, seed=7, first=first, last=last))
+    assert len(drawn) == last - first
+    for step, batch in enumerate(drawn, first):
+        np.testing.assert_array_equal(batch, SAMPLER.batch(2, seed=7, step=step))
+
+
 def test_other_steps_and_seeds_give_other_batches() -> None:
     batches = [SAMPLER.batch(4, seed=seed, step=step).tobytes() for seed in range(3) for step in range(3)]
     assert len(set(batches)) == len(batches)
@@ -47,7 +55,7 @@ def test_other_steps_and_seeds_give_other_batches() -> None:
 
 def test_organs_are_drawn_evenly_however_many_images_they_have() -> None:
     images = {"lung": [plain(10)] * 97, "breast": [plain(20)] * 2, "oral": [plain(30)]}
-    sampler = CropSampler(images, crop_px=8, stain=0)
+    sampler = CropSampler(images, crop_px=8, stain=0, scaled=0)
     drawn = sampler.batch(3000, seed=0, step=0)[:, 0, 0, 0]
     shares = [float(np.mean(drawn == value)) for value in (10, 20, 30)]
     assert shares == pytest.approx([1 / 3] * 3, abs=0.05)  # five standard deviations
@@ -56,7 +64,7 @@ def test_organs_are_drawn_evenly_however_many_images_they_have() -> None:
 def test_images_of_an_organ_and_their_edges_are_all_reached() -> None:
     image = np.arange(24 * 20, dtype=np.uint16).reshape(24, 20)
     places = np.stack([image // 256, image % 256, image * 0], axis=2).astype(np.uint8)
-    sampler = CropSampler({"lung": [places, places + np.array([0, 0, 1], np.uint8)]}, crop_px=16, stain=0)
+    sampler = CropSampler({"lung": [places, places + np.array([0, 0, 1], np.uint8)]}, crop_px=16, stain=0, scaled=0)
     drawn = sampler.batch(1000, seed=1, step=0)
     assert set(np.unique(drawn[:, 2])) == {0, 1}
     place = drawn[:, 0].astype(int) * 256 + drawn[:, 1]
@@ -65,7 +73,7 @@ def test_images_of_an_organ_and_their_edges_are_all_reached() -> None:
 
 def test_without_restaining_a_crop_is_a_turned_or_flipped_piece_of_an_image() -> None:
     image = noise(12, 10)
-    sampler = CropSampler({"lung": [image]}, crop_px=9, stain=0)
+    sampler = CropSampler({"lung": [image]}, crop_px=9, stain=0, scaled=0)
     turns = {
         np.rot90(image[y : y + 9, x : x + 9], k)[:, :: 1 - 2 * flip].transpose(2, 0, 1).tobytes(): (k, flip)
         for y in range(4)
@@ -77,14 +85,66 @@ def test_without_restaining_a_crop_is_a_turned_or_flipped_piece_of_an_image() ->
     assert {turns[crop.tobytes()] for crop in drawn} == {(k, flip) for k in range(4) for flip in range(2)}
 
 
+def gradient(side: int) -> Pixels:
+    """Red grows by two grey levels to the right, green down, so a crop's slopes tell what it was cut from."""
+    ramp = 2 * np.arange(side)
+    return np.stack(np.broadcast_arrays(ramp, ramp[:, None], 0), axis=2).astype(np.uint8)
+
+
+def slopes(crops: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Grey levels per pixel along a crop's rows, away from the ends that resampling bends; (N,)."""
+    red_and_green = crops[:, :2, 4:-4, 4:-4].astype(float)
+    steps = [np.abs(np.diff(red_and_green, axis=axis)).mean(axis=(2, 3)).max(axis=1) for axis in (2, 3)]
+    found: NDArray[np.float64] = np.maximum(*steps)
+    return found
+
+
+@pytest.mark.parametrize("scaled", [0.0, 0.25, 1.0])
+def test_a_share_of_the_crops_is_cut_larger_or_smaller_and_resampled(scaled: float) -> None:
+    sampler = CropSampler({"lung": [gradient(100)]}, crop_px=32, stain=0, scaled=scaled)
+    drawn = slopes(sampler.batch(600, seed=0, step=0))
+    resampled = np.abs(drawn - 2) > 0.03
+    assert resampled.mean() == pytest.approx(scaled, abs=0.08)
+    if scaled:
+        octaves = np.log2(drawn[resampled] / 2)
+        assert np.abs(octaves).max() <= 1.1
+        assert np.quantile(octaves, [0.25, 0.5, 0.75]) == pytest.approx([-0.5, 0, 0.5], abs=0.15)
+
+
+def test_a_scaled_crop_is_no_larger_than_its_image() -> None:
+    sampler = CropSampler({"lung": [gradient(40)[:, :36]]}, crop_px=32, stain=0, scaled=1)
+    drawn = sampler.batch(200, seed=0, step=0)
+    assert drawn.shape == (200, 3, 32, 32)
+    assert slopes(drawn).max() <= 2 * 36 / 32 + 0.1
+
+
+def test_a_scaled_crop_keeps_its_mean_and_its_place() -> None:
+    image = gradient(64)
+    sampler = CropSampler({"lung": [image]}, crop_px=32, stain=0, scaled=1)
+    scaled = sampler.batch(400, seed=0, step=0)[:, :2].astype(float)
+    middles = scaled.mean(axis=(2, 3))
+    assert middles.min() >= image[:16, :16, 0].mean() - 1
+    assert middles.max() <= image[-16:, -16:, 0].mean() + 1
+    assert middles.mean() == pytest.approx(image[..., 0].mean(), abs=1.5)
+
+
 def test_crops_are_restained_each_in_its_own_way() -> None:
     grey = plain(128)
     drawn = CropSampler({"lung": [grey]}, crop_px=16).batch(50, seed=0, step=0)
     assert (drawn == drawn[:, :, :1, :1]).all()  # one mixing for a whole crop
     colours = drawn[:, :, 0, 0]
-    assert len({colour.tobytes() for colour in colours}) > 45
-    assert (colours.std(axis=1) > 1).mean() > 0.9  # the channels part: hue moves, not only brightness
-    assert np.abs(np.median(colours, axis=0) - 128).max() < 15
+    own = (colours == 128).all(axis=1)
+    assert own.mean() == pytest.approx(STAINED, abs=0.2)  # the others keep their laboratory's
+    restained = colours[~own]
+    assert len({colour.tobytes() for colour in restained}) > 0.9 * len(restained)
+    assert (restained.std(axis=1) > 1).mean() > 0.9  # the channels part: hue moves, not only brightness
+    assert np.abs(np.median(restained, axis=0) - 128).max() < 20
+
+
+def test_some_crops_are_faded_towards_glass() -> None:
+    drawn = CropSampler({"lung": [plain(60)]}, crop_px=8).batch(1000, seed=0, step=0)[:, :, 0, 0]
+    faded = drawn.min(axis=1) > 110  # half of the density or less
+    assert faded.mean() == pytest.approx(STAINED * FADED, abs=0.03)
 
 
 def test_the_sampler_restains_as_much_as_it_is_told() -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import cast
 
 import pytest
 import torch
 from torch import nn
 
+from tests.wsic_weights import stir
 from wsicomp.errors import ConfigError
+from wsicomp.models.slices import SLICES
 from wsicomp.models.wsic import DEPTHS, LATENT_CHANNELS, QUALITIES, Wsic, gain, macs_per_pixel
 
 ALL = range(1, DEPTHS + 1)
@@ -26,18 +29,20 @@ def model() -> Wsic:
 def test_shapes(model: Wsic, depth: int, size: tuple[int, int]) -> None:
     x, quality = torch.rand(2, 3, *size), torch.tensor([0.0, 7.0])
     with torch.inference_mode():
-        y = model.encode(x, depth, quality)
-        x_hat = model.decode(y.round(), depth, quality)
-    assert y.shape == (2, model.latent_channels(depth), size[0] >> depth, size[1] >> depth)
-    assert model.latent_channels(depth) == LATENT_CHANNELS[depth - 1]
+        y = model.analyse(x, depth, quality)
+        symbols = model.encode(x, depth, quality)
+        x_hat = model.decode(symbols, depth, quality)
+    assert y.shape == symbols.shape == (2, model.latent_channels(depth), size[0] >> depth, size[1] >> depth)
+    assert model.latent_channels(depth) == LATENT_CHANNELS[depth - 1] == sum(SLICES[depth])
     assert x_hat.shape == x.shape
 
 
 @pytest.mark.parametrize("depth", ALL)
 def test_the_budget_of_multiplications(model: Wsic, depth: int) -> None:
+    means = macs_per_pixel(model.means[str(depth)], 2**depth) / 1000
     encoder = nn.Sequential(*list(model.trunk)[:depth], model.heads[str(depth)])
-    assert 0.5 < macs_per_pixel(encoder, 1) / 1000 <= 10
-    assert 0.5 < macs_per_pixel(model.decoders[str(depth)], 2**depth) / 1000 <= 5
+    assert 0.5 < macs_per_pixel(encoder, 1) / 1000 + means <= 10
+    assert 0.5 < macs_per_pixel(model.decoders[str(depth)], 2**depth) / 1000 + means <= 5
 
 
 def test_multiplications_are_counted_per_pixel() -> None:
@@ -72,8 +77,8 @@ class TestGain:
     def test_each_picture_has_its_own(self, model: Wsic) -> None:
         x = torch.rand(1, 3, 16, 16).repeat(2, 1, 1, 1)
         with torch.inference_mode():
-            y = model.encode(x, 3, torch.tensor([1.0, 6.0]))
-            alone = model.encode(x[1:], 3, torch.tensor([6.0]))
+            y = model.analyse(x, 3, torch.tensor([1.0, 6.0]))
+            alone = model.analyse(x[1:], 3, torch.tensor([6.0]))
         torch.testing.assert_close(y[1:], alone)
         assert (y[1].abs() > y[0].abs()).float().mean() > 0.95
 
@@ -105,6 +110,68 @@ def test_only_the_asked_depths_are_built() -> None:
 def test_pictures_depend_on_no_other_picture(model: Wsic) -> None:
     x = torch.rand(3, 3, 32, 32)
     with torch.inference_mode():
-        together = model.encode(x, 4, torch.full((3,), 3.0))
-        alone = torch.cat([model.encode(one[None], 4, torch.tensor([3.0])) for one in x])
+        together = model.analyse(x, 4, torch.full((3,), 3.0))
+        alone = torch.cat([model.analyse(one[None], 4, torch.tensor([3.0])) for one in x])
     torch.testing.assert_close(together, alone)
+
+
+def stirred() -> Wsic:
+    """A model whose means are not zero and whose symbols are not all."""
+    torch.manual_seed(1)
+    model = Wsic((2, 3)).eval()
+    for depth in model.depths:
+        stir(model.means[str(depth)], 0.1)
+        model.heads[str(depth)].weight.data.mul_(20)  # type: ignore[operator]
+    return model
+
+
+@pytest.mark.parametrize("depth", [2, 3])
+def test_what_is_decoded_is_what_training_measured(depth: int) -> None:
+    model, quality = stirred(), torch.tensor([2.5, 6.0])
+    x = torch.rand(2, 3, 32, 32)
+    with torch.inference_mode():
+        residuals, y_hat = model.quantise(model.analyse(x, depth, quality), depth, quality)
+        measured = model.synthesise(y_hat, depth, quality)
+        symbols = model.encode(x, depth, quality)
+        decoded = model.decode(symbols, depth, quality)
+    assert symbols.abs().max() > 3
+    assert (symbols != residuals.round()).float().mean() < 1e-2  # those that lie halfway, and what follows from them
+    torch.testing.assert_close(decoded, measured, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("depth", [2, 3])
+def test_autocast_leaves_means_and_pixels_in_float32(depth: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, quality = stirred(), torch.tensor([4.0])
+    symbols = torch.randint(-9, 10, (1, LATENT_CHANNELS[depth - 1], 4, 4)).float()
+    restored: list[torch.Tensor] = []
+    synthesise = model.synthesise
+
+    def watch(y_hat: torch.Tensor, depth: int, quality: torch.Tensor) -> torch.Tensor:
+        restored.append(y_hat)
+        return synthesise(y_hat, depth, quality)
+
+    monkeypatch.setattr(model, "synthesise", watch)
+    with torch.inference_mode():
+        full = model.decode(symbols, depth, quality)
+        with torch.autocast("cpu", torch.bfloat16):
+            half = model.decode(symbols, depth, quality)
+    assert torch.equal(*restored)
+    assert restored[0].dtype == half.dtype == torch.float32
+    assert not torch.equal(full, half), "autocast was not used"
+
+
+def test_the_mask_of_the_edge_reaches_the_symbols() -> None:
+    model, quality = stirred(), torch.tensor([4.0])
+    x, inside = torch.rand(1, 3, 32, 32), torch.ones(1, 1, 4, 4)
+    inside[:, :, 3:] = 0
+    with torch.inference_mode():
+        masked, whole = model.encode(x, 3, quality, inside), model.encode(x, 3, quality)
+    assert not masked[:, :, 3:].any()
+    assert whole[:, :, 3:].any()
+    assert (masked[:, :, :2] != whole[:, :, :2]).float().mean() < (masked[:, :, 2] != whole[:, :, 2]).float().mean()
+
+
+def test_names_and_shapes_of_the_weights_stay_as_they_are(model: Wsic) -> None:
+    names = "\n".join(f"{name} {tuple(tensor.shape)}" for name, tensor in sorted(model.state_dict().items()))
+    digest = "df629711b2b4e292c317d9b6a8bb28ba1287404ed3058397d66a49fe4bb07d94"
+    assert hashlib.sha256(names.encode()).hexdigest() == digest, "trained weights can no longer be loaded"

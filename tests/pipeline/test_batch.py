@@ -14,6 +14,8 @@ from tests.pipeline.sources import files_of
 from wsicomp.errors import ConfigError, SlideError, StoreError
 from wsicomp.pipeline import batch
 from wsicomp.pipeline.batch import Job, Outcome, SlideSettings, plan, run
+from wsicomp.pipeline.floor import Floor
+from wsicomp.pipeline.target import FixedCodec
 from wsicomp.pipeline.tile_codec import TileCodec
 from wsicomp.store.reader import StoreReader
 
@@ -83,7 +85,7 @@ def test_a_folder_without_slides_is_refused(tmp_path: Path) -> None:
 
 def outcomes(slide: Path, codec: TileCodec, settings: SlideSettings | None = None, **options: Any) -> list[Outcome]:
     jobs = [Job(slide, slide.with_suffix(".zarr"))]
-    return list(run(jobs, codec, settings or SlideSettings(tissue_only=False), readers=2, **options))
+    return list(run(jobs, FixedCodec(codec), settings or SlideSettings(tissue_only=False), readers=2, **options))
 
 
 def test_resume_skips_what_is_whole_and_says_what_it_is(slide: Path, codec_at: CodecAt) -> None:
@@ -140,6 +142,32 @@ def test_resume_does_not_take_a_store_of_other_settings_for_done(
     assert files_of(slide.parent) == before
 
 
+FLOOR = Floor(min_psnr_db=20)
+
+
+def test_resume_of_a_store_with_a_floor_says_what_it_is(slide: Path, codec_at: CodecAt) -> None:
+    (made,) = outcomes(slide, codec_at(3), floor=FLOOR)
+    (again,) = outcomes(slide, codec_at(3), floor=Floor(min_psnr_db=20), resume=True)
+    assert (made.status, again.status) == ("ok", "skipped")
+    assert made.encoded is not None
+    assert made.encoded.jpegxl_tiles > 0
+    assert again.encoded == replace(made.encoded, seconds=0.0)
+
+
+@pytest.mark.parametrize(
+    ("made", "asked"),
+    [(FLOOR, None), (None, FLOOR), (FLOOR, Floor(min_psnr_db=21)), (FLOOR, Floor(20, 0.5))],
+    ids=["without", "with", "higher", "more"],
+)
+def test_resume_tells_floors_apart(slide: Path, codec_at: CodecAt, made: Floor | None, asked: Floor | None) -> None:
+    outcomes(slide, codec_at(3), floor=made)
+    before = files_of(slide.parent)
+    (outcome,) = outcomes(slide, codec_at(3), floor=asked, resume=True)
+    assert isinstance(outcome.error, ConfigError)
+    assert "other settings" in str(outcome.error)
+    assert files_of(slide.parent) == before
+
+
 def test_resume_of_a_slide_that_is_gone(slide: Path, codec_at: CodecAt) -> None:
     outcomes(slide, codec_at(3))
     slide.unlink()
@@ -152,7 +180,7 @@ def test_what_goes_wrong_with_one_touches_no_other(slide: Path, codec_at: CodecA
     bad = slide.with_name("bad.svs")
     bad.write_bytes(b"no slide at all")
     jobs = [Job(path, path.with_suffix(".zarr")) for path in (slide, bad, other)]
-    found = list(run(jobs, codec_at(4), SlideSettings(), readers=2))
+    found = list(run(jobs, FixedCodec(codec_at(4)), SlideSettings(), readers=2))
     assert [outcome.status for outcome in found] == ["ok", "failed", "ok"]
     assert isinstance(found[1].error, SlideError)
     assert not bad.with_suffix(".zarr").exists()

@@ -61,6 +61,17 @@ def test_each_tile_is_put_where_it_belongs(tmp_path: Path, codec_at: CodecAt, de
                 np.testing.assert_array_equal(found, expected[0])
 
 
+def test_symbols_at_the_edge_are_read_as_the_encoder_took_them(tmp_path: Path, wsic_weights: Path) -> None:
+    codec = TileCodec.load(wsic_weights, 3)
+    source = PictureSource(picture(100, 50), 64, max_levels=1)
+    encode_source(source, tmp_path / "a.zarr", codec)
+    with StoreReader(tmp_path / "a.zarr") as reader:
+        for tile in source.levels[0].grid(64):
+            inside = np.array([[-(-tile.height_px // 8), -(-tile.width_px // 8)]])
+            expected = codec.encode(source.read_tile(0, tile.row, tile.col)[None], inside=inside)[0]
+            np.testing.assert_array_equal(reader.read_latents(0, tile.row, tile.col), expected)
+
+
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 def test_float_latents_are_kept_as_they_are(tmp_path: Path, dtype: str) -> None:
     codec = TileCodec.load("perticarari2023", 2, latent_dtype=dtype)
@@ -188,7 +199,7 @@ def test_tiles_are_read_ahead_but_not_far(
     source = PictureSource(picture(40 * 16, 20 * 16), 16)
     encode, encoded, ahead = codec.encode, 0, []
 
-    def slow_encode(tiles: NDArray[np.uint8]) -> NDArray[Any]:
+    def slow_encode(tiles: NDArray[np.uint8], **options: Any) -> NDArray[Any]:
         nonlocal encoded
         # the consumer stands still until the readers have run as far ahead as they may
         for _ in range(200):
@@ -198,7 +209,7 @@ def test_tiles_are_read_ahead_but_not_far(
                 break
         ahead.append(len(source.read) - encoded)
         encoded += len(tiles)
-        return encode(tiles)
+        return encode(tiles, **options)
 
     monkeypatch.setattr(codec, "encode", slow_encode)
     encode_source(source, tmp_path / "a.zarr", codec, readers=readers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,23 +15,24 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 
 from tests.pipeline.sources import PictureSource, files_of, picture
-from tests.wsic_weights import DEPTHS, QUALITIES, write_wsic
+from tests.wsic_weights import DEPTHS, write_wsic
 from wsicomp.codec import rans, zarr_rans
-from wsicomp.errors import ConfigError, ModelError, StoreCorrupt, StoreError, WeightsMismatch
-from wsicomp.models.registry import WSIC, load_model, save_model
+from wsicomp.errors import ConfigError, StoreCorrupt, StoreError, WeightsMismatch
+from wsicomp.models.registry import WSIC, load_model
+from wsicomp.models.slices import SLICES, MeanPredictor
 from wsicomp.models.wsic import LATENT_CHANNELS, Wsic
 from wsicomp.pipeline import transforms
 from wsicomp.pipeline.encode import encode_source
 from wsicomp.pipeline.tile_codec import TileCodec
-from wsicomp.pipeline.transforms import DEFAULT_QUALITY, codec_depths
 from wsicomp.pipeline.view import LatentSlide
 from wsicomp.store.reader import StoreReader
 from wsicomp.store.verify import verify
 
-WsicAt = Callable[[int, int], TileCodec]
+WsicAt = Callable[[int, float], TileCodec]
+Stores = dict[tuple[int, float], Path]
+QUALITIES = (4.0, 6.5)
 WIDTH, HEIGHT, TILE = 331, 233, 32
 SETTINGS = [(depth, quality) for depth in DEPTHS for quality in QUALITIES]
 
@@ -41,7 +43,7 @@ def wsic_at(wsic_weights: Path) -> WsicAt:
 
 
 @pytest.fixture(scope="session")
-def stores(tmp_path_factory: pytest.TempPathFactory, wsic_at: WsicAt) -> dict[tuple[int, int], Path]:
+def stores(tmp_path_factory: pytest.TempPathFactory, wsic_at: WsicAt) -> Stores:
     folder = tmp_path_factory.mktemp("wsic")
     found = {}
     for depth, quality in SETTINGS:
@@ -61,9 +63,16 @@ def module_of(codec_weights: Path) -> Wsic:
     return cast(Wsic, load_model(codec_weights).module)
 
 
+@pytest.fixture
+def in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No bfloat16, whatever the processor has."""
+    monkeypatch.setattr(transforms, "has_bfloat16", lambda _: False)
+
+
+@pytest.mark.usefixtures("in_float32")
 @pytest.mark.parametrize(("depth", "quality"), SETTINGS)
-def test_symbols_are_what_the_network_rounds_to(wsic_at: WsicAt, wsic_weights: Path, depth: int, quality: int) -> None:
-    codec, tiles = wsic_at(depth, quality), tiles_of(count=4)
+def test_symbols_are_the_networks(wsic_weights: Path, depth: int, quality: float) -> None:
+    codec, tiles = TileCodec.load(wsic_weights, depth, quality=quality), tiles_of(count=4)
     latents = codec.encode(tiles)
     assert latents.dtype == np.int16 == np.dtype(codec.latent_dtype)
     assert latents.shape == (4, LATENT_CHANNELS[depth - 1], 64 >> depth, 64 >> depth)
@@ -71,27 +80,25 @@ def test_symbols_are_what_the_network_rounds_to(wsic_at: WsicAt, wsic_weights: P
     assert len(np.unique(latents)) > 5, "a latent of nothing tests nothing"
     with torch.inference_mode():
         x = torch.from_numpy(tiles).permute(0, 3, 1, 2).float() / 255
-        y = module_of(wsic_weights).encode(x, depth, torch.full((4,), float(quality)))
-    # half is the rounding; the surplus is that of another memory layout
-    assert np.abs(latents - y.numpy()).max() <= 0.5 + 1e-3
+        symbols = module_of(wsic_weights).encode(x, depth, torch.full((4,), quality))
+    # In another memory layout the last bits of a sum differ, and so may what lies halfway between two symbols.
+    different = latents != symbols.numpy()
+    assert different.mean() < 1e-2
+    assert np.abs(latents - symbols.numpy()).max() <= 1
 
 
+@pytest.mark.usefixtures("in_float32")
 @pytest.mark.parametrize(("depth", "quality"), SETTINGS)
-def test_pixels_are_those_of_the_network(
-    monkeypatch: pytest.MonkeyPatch, wsic_weights: Path, depth: int, quality: int
-) -> None:
-    monkeypatch.setattr(transforms, "has_bfloat16", lambda _: False)
+def test_pixels_are_those_of_the_network(wsic_weights: Path, depth: int, quality: float) -> None:
     codec = TileCodec.load(wsic_weights, depth, quality=quality)
     latents = codec.encode(tiles_of(count=3))
     with torch.inference_mode():
-        x_hat = module_of(wsic_weights).decode(
-            torch.from_numpy(latents).float(), depth, torch.full((3,), float(quality))
-        )
+        x_hat = module_of(wsic_weights).decode(torch.from_numpy(latents).float(), depth, torch.full((3,), quality))
     expected = x_hat.clamp(0, 1).mul(255).permute(0, 2, 3, 1).numpy()
     decoded = codec.decode(latents)
     assert decoded.shape == (3, 64, 64, 3)
     assert np.ptp(decoded) > 10
-    assert np.abs(decoded - expected).max() <= 0.5 + 1e-3
+    assert np.abs(decoded - expected).max() <= 0.5 + 1e-2
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
@@ -113,7 +120,7 @@ def test_half_precision_costs_next_to_nothing(
 
 @pytest.mark.parametrize(("depth", "quality"), SETTINGS)
 @pytest.mark.parametrize("size", [16, 64])
-def test_neither_the_batch_nor_the_threads_matter(wsic_at: WsicAt, depth: int, quality: int, size: int) -> None:
+def test_neither_the_batch_nor_the_threads_matter(wsic_at: WsicAt, depth: int, quality: float, size: int) -> None:
     codec, tiles, results = wsic_at(depth, quality), tiles_of(size), []
     before = torch.get_num_threads()
     try:
@@ -132,30 +139,63 @@ def test_neither_the_batch_nor_the_threads_matter(wsic_at: WsicAt, depth: int, q
 
 def test_a_higher_quality_is_finer(wsic_at: WsicAt) -> None:
     tiles = tiles_of(count=4)
-    low, high = (np.abs(wsic_at(3, quality).encode(tiles).astype(int)).mean() for quality in QUALITIES)
-    assert high > 1.5 * low
+    sizes = [np.abs(wsic_at(3, quality).encode(tiles).astype(int)).mean() for quality in (0, 4, 4.5, 5, 7)]
+    assert all(high > 1.1 * low for low, high in pairwise(sizes))
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_tiles_with_qualities_of_their_own_are_those_of_codecs_of_one(
+    wsic_at: WsicAt, depth: int, dtype: type[np.floating[Any]]
+) -> None:
+    qualities = np.array([4, 0, 6.5, 7, 4.0625], dtype)
+    codec, tiles = wsic_at(depth, 2.0), tiles_of(count=5)
+    latents = codec.encode(tiles, quality=qualities)
+    decoded = codec.decode(latents, quality=qualities)
+    assert latents.dtype == np.int16
+    for k, quality in enumerate(qualities):
+        one = wsic_at(depth, float(quality))
+        np.testing.assert_array_equal(latents[k], one.encode(tiles[k : k + 1])[0])
+        np.testing.assert_array_equal(decoded[k], one.decode(latents[k : k + 1])[0])
+    assert (codec.encode(tiles) != latents).any(axis=(1, 2, 3)).all()
+    assert (codec.decode(latents) != decoded).any(axis=(1, 2, 3)).all()
+
+
+@pytest.mark.parametrize("quality", [-0.1, 7.1, 8, np.nan, np.inf])
+def test_qualities_that_there_are_not_are_refused(wsic_at: WsicAt, quality: float) -> None:
+    codec, tiles = wsic_at(3, 4.0), tiles_of(count=3)
+    latents, asked = codec.encode(tiles), np.array([4, 4, quality], np.float32)
+    with pytest.raises(ConfigError, match="is unknown; this model has qualities 0 to 7"):
+        codec.encode(tiles, quality=asked)
+    with pytest.raises(ConfigError, match="is unknown; this model has qualities 0 to 7"):
+        codec.decode(latents, quality=asked)
+    with pytest.raises(ValueError, match=r"qualities \(2,\) for 3 tiles"):
+        codec.decode(latents, quality=asked[:2])
 
 
 @pytest.mark.parametrize("value", [1e6, -1e6])
-def test_symbols_that_int16_cannot_hold_are_clamped(wsic_weights: Path, tmp_path: Path, value: float) -> None:
+def test_symbols_that_int16_cannot_hold_are_clamped(wsic_weights: Path, value: float) -> None:
     model = load_model(wsic_weights)
     with torch.no_grad():
         model.module.heads["3"].bias.fill_(value)  # type: ignore[union-attr,index]
     latents = TileCodec(model, 3).encode(tiles_of(count=1))
-    assert (latents == (32767 if value > 0 else -32768)).all()
+    first = latents[0, : SLICES[3][0], ::2, ::2]  # symbols that are not predicted
+    assert (first == (32767 if value > 0 else -32767)).all()
+    assert latents.min() >= -32767
     assert TileCodec(model, 3).decode(latents).dtype == np.uint8
 
 
 @pytest.mark.parametrize(("depth", "quality"), SETTINGS)
 def test_a_store_decodes_to_what_its_tiles_do(
-    stores: dict[tuple[int, int], Path],
+    stores: Stores,
     wsic_at: WsicAt,
     wsic_weights: Path,
     depth: int,
-    quality: int,
+    quality: float,
 ) -> None:
     codec, source, store = wsic_at(depth, quality), PictureSource(picture(WIDTH, HEIGHT), TILE), stores[depth, quality]
     assert verify(store) == []
+    edges = 0
     with LatentSlide(store, weights=wsic_weights) as slide:
         header = slide.header
         assert (header.model, header.depth, header.quality, header.latent_dtype) == (WSIC, depth, quality, "int16")
@@ -163,21 +203,56 @@ def test_a_store_decodes_to_what_its_tiles_do(
         assert header.entropy == codec.entropy.digest == codec.entropy_digest
         assert slide.properties["wsicomp.quality"] == str(quality)
         for level in source.levels:
-            whole = [tile for tile in level.grid(TILE) if tile.width_px == tile.height_px == TILE]
-            tiles = [source.read_tile(level.index, tile.row, tile.col) for tile in whole]
-            if not tiles:
-                continue
-            expected = codec.decode(codec.encode(np.stack(tiles)))
-            for tile, pixels in zip(whole, expected, strict=True):
-                found = slide.read_rgb(level.index, tile.x_px, tile.y_px, TILE, TILE)
-                np.testing.assert_array_equal(found, pixels)
+            tiles = list(level.grid(TILE))
+            pixels = np.stack([source.read_tile(level.index, tile.row, tile.col) for tile in tiles])
+            inside = np.array([[-(-side >> depth) for side in (tile.height_px, tile.width_px)] for tile in tiles])
+            latents = codec.encode(pixels, inside=inside)
+            decoded = codec.decode(latents)
+            for tile, latent, expected in zip(tiles, latents, decoded, strict=True):
+                height, width = tile.height_px, tile.width_px
+                np.testing.assert_array_equal(slide.reader.read_latents(level.index, tile.row, tile.col), latent)
+                found = slide.read_rgb(level.index, tile.x_px, tile.y_px, width, height)
+                np.testing.assert_array_equal(found, expected[:height, :width])
+                edges += min(height, width) < TILE
+    assert edges > 15
+
+
+@pytest.mark.usefixtures("in_float32")
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_the_slides_edge_is_coded_no_worse_than_its_middle(tmp_path: Path, wsic_weights: Path, depth: int) -> None:
+    source, quality = PictureSource(picture(WIDTH, HEIGHT), TILE, max_levels=1), torch.tensor([5.0])
+    codec, module = TileCodec.load(wsic_weights, depth, quality=5), module_of(wsic_weights)
+    encode_source(source, tmp_path / "a.zarr", codec)
+    gain, means = module.gain(depth, quality), cast(MeanPredictor, module.means[str(depth)])
+    worst: dict[bool, float] = {True: 0, False: 0}
+    naive = 0.0
+    with StoreReader(tmp_path / "a.zarr") as reader, torch.inference_mode():
+        for tile in source.levels[0].grid(TILE):
+            x = torch.from_numpy(source.read_tile(0, tile.row, tile.col)).permute(2, 0, 1)[None].float() / 255
+            rows, cols = (-(-side >> depth) for side in (tile.height_px, tile.width_px))
+            y = module.analyse(x, depth, quality)
+
+            def error(symbols: torch.Tensor, y: torch.Tensor = y, rows: int = rows, cols: int = cols) -> float:
+                y_hat = means.restore(symbols, gain)
+                return float((y_hat - y)[:, :, :rows, :cols].abs().max())
+
+            stored = torch.from_numpy(reader.read_latents(0, tile.row, tile.col))[None].float()
+            edge = (rows, cols) != tuple(stored.shape[2:])
+            worst[edge] = max(worst[edge], error(stored))
+            cut = module.encode(x, depth, quality)
+            cut[:, :, rows:], cut[..., cols:] = 0, 0
+            naive = max(naive, error(cut))
+    # Half a step, and a little for sums of another order. Had the encoder not known of the edge, it would be more.
+    assert 0.45 < worst[False] <= 0.51
+    assert worst[True] <= 0.51
+    assert naive > 0.6
 
 
 @pytest.fixture(scope="module")
-def whole(stores: dict[tuple[int, int], Path], wsic_weights: Path) -> tuple[LatentSlide, list[NDArray[np.uint8]]]:
-    with LatentSlide(stores[4, 4], weights=wsic_weights) as slide:
+def whole(stores: Stores, wsic_weights: Path) -> tuple[LatentSlide, list[NDArray[np.uint8]]]:
+    with LatentSlide(stores[4, 4.0], weights=wsic_weights) as slide:
         levels = [slide.read_rgb(k, 0, 0, *size) for k, size in enumerate(slide.level_dimensions)]
-    return LatentSlide(stores[4, 4], weights=wsic_weights, cache_bytes=0), levels
+    return LatentSlide(stores[4, 4.0], weights=wsic_weights, cache_bytes=0), levels
 
 
 @settings(max_examples=25, deadline=None)
@@ -204,12 +279,12 @@ def test_the_same_bytes_every_time(tmp_path: Path, wsic_weights: Path, wsic_at: 
     assert found[0] == found[1]
 
 
-def test_the_entropy_model_makes_it_smaller_than_zstd_did(stores: dict[tuple[int, int], Path], wsic_at: WsicAt) -> None:
+def test_the_chunks_of_a_store_are_streams_of_its_entropy_model(stores: Stores, wsic_at: WsicAt) -> None:
     codec, source = wsic_at(3, 4), PictureSource(picture(WIDTH, HEIGHT), TILE)
     assert codec.entropy is not None
     latents = codec.encode(np.stack([source.read_tile(0, 0, col) for col in range(8)]))
     streams = [rans.encode(latent, codec.entropy) for latent in latents]
-    shard = (stores[3, 4] / "latents/0/c/0/0/0").read_bytes()
+    shard = (stores[3, 4.0] / "latents/0/c/0/0/0").read_bytes()
     assert all(stream in shard for stream in streams)
 
 
@@ -230,36 +305,35 @@ def test_damage_is_an_error_that_names_the_tile(tmp_path: Path, wsic_at: WsicAt,
 
 
 def test_without_its_weights_a_store_is_neither_opened_nor_misread(
-    stores: dict[tuple[int, int], Path], tmp_path: Path, wsic_weights: Path, monkeypatch: pytest.MonkeyPatch
+    stores: Stores, tmp_path: Path, wsic_weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = write_wsic(tmp_path / "other.safetensors", seed=1)
     assert other.read_bytes() != wsic_weights.read_bytes()
     monkeypatch.setattr(zarr_rans, "_models", {})
     for weights in (None, other):
         with pytest.raises(WeightsMismatch, match="--model"):
-            LatentSlide(stores[3, 4], weights=weights)
-    with StoreReader(stores[3, 4]) as reader, pytest.raises(StoreError, match="--model"):
+            LatentSlide(stores[3, 4.0], weights=weights)
+    with StoreReader(stores[3, 4.0]) as reader, pytest.raises(StoreError, match="--model"):
         reader.read_latents(0, 0, 0)
-    with LatentSlide(stores[3, 4], weights=wsic_weights) as slide:
+    with LatentSlide(stores[3, 4.0], weights=wsic_weights) as slide:
         assert slide.read_rgb(0, 0, 0, 40, 40).any()
 
 
 def test_weights_registered_later_open_what_was_written_by_another_process(
-    stores: dict[tuple[int, int], Path], wsic_weights: Path, monkeypatch: pytest.MonkeyPatch
+    stores: Stores, wsic_weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(zarr_rans, "_models", {})
-    codec = TileCodec.load(wsic_weights, 4, quality=6)
+    codec = TileCodec.load(wsic_weights, 4, quality=6.5)
     assert codec.entropy is not None
     assert zarr_rans.registered_model(codec.entropy.digest) is codec.entropy
-    assert verify(stores[4, 6]) == []
+    assert verify(stores[4, 6.5]) == []
 
 
 @pytest.mark.parametrize(
     ("changes", "word"),
     [
-        ({"quality": 6}, "entropy"),
         ({"quality": None}, "quality"),
-        ({"quality": 50}, "quality 50"),
+        ({"quality": 7.0625}, "quality 7.0625"),
         ({"depth": 2}, "depth 2"),
         ({"depth": 4}, "channels"),
         ({"channels": 65}, "channels"),
@@ -271,68 +345,17 @@ def test_weights_registered_later_open_what_was_written_by_another_process(
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
 def test_a_header_that_does_not_fit_the_weights_is_refused(
-    stores: dict[tuple[int, int], Path], wsic_weights: Path, changes: dict[str, Any], word: str
+    stores: Stores, wsic_weights: Path, changes: dict[str, Any], word: str
 ) -> None:
-    with StoreReader(stores[3, 4]) as reader:
+    with StoreReader(stores[3, 4.0]) as reader:
         header = reader.header
     assert TileCodec.for_store(header, weights=wsic_weights).quality == 4
     with pytest.raises(StoreError, match=f"does not fit its weights: .*{word}"):
         TileCodec.for_store(replace(header, **changes), weights=wsic_weights)
 
 
-def test_the_default_quality(wsic_weights: Path) -> None:
-    assert TileCodec.load(wsic_weights, 3).quality == DEFAULT_QUALITY == 4
-
-
-def test_depths_of_either_model(wsic_weights: Path) -> None:
-    assert codec_depths(load_model(wsic_weights)) == (3, 4)
-    assert codec_depths(load_model("perticarari2023")) == (1, 2, 3, 4)
-
-
-@pytest.mark.parametrize(
-    ("depth", "options", "error", "words"),
-    [
-        (3, {"quality": -1}, ConfigError, "quality -1 is unknown; this model has qualities 0 to 7"),
-        (3, {"quality": 8}, ConfigError, "quality 8 is unknown"),
-        (2, {}, ConfigError, "depth 2 is unknown; this model has depths 3, 4"),
-        (3, {"latent_dtype": "int8"}, ConfigError, "int16; int8"),
-        (3, {"latent_dtype": "float32"}, ConfigError, "float32"),
-        (3, {"quality": 5}, ModelError, "no entropy model for depth 3 and quality 5"),
-    ],
-)
-def test_settings_that_it_does_not_have(
-    wsic_weights: Path, depth: int, options: dict[str, Any], error: type[Exception], words: str
-) -> None:
-    with pytest.raises(error, match=words) as caught:
-        TileCodec.load(wsic_weights, depth, **options)
-    assert "\n" not in str(caught.value)
-    assert TileCodec.load(wsic_weights, 3, latent_dtype="int16").latent_dtype == "int16"
-
-
-def test_the_studys_model_has_no_quality() -> None:
-    with pytest.raises(ConfigError, match="perticarari2023: has no qualities"):
-        TileCodec.load("perticarari2023", 3, quality=4)
-
-
-def rewritten(source: Path, path: Path, change: Callable[[dict[str, NDArray[Any]]], None]) -> Path:
-    """Weights with other arrays."""
-    model = load_model(source)
-    change(model.arrays)
-    save_model(path, model.module, key=WSIC, settings={"depths": list(DEPTHS)}, notes={}, arrays=model.arrays)
-    return path
-
-
-def test_damaged_tables_are_refused(wsic_weights: Path, tmp_path: Path) -> None:
-    name = next(name for name in load_file(wsic_weights) if name.startswith("arrays/3/4/")).removeprefix("arrays/")
-    path = rewritten(wsic_weights, tmp_path / "damaged.safetensors", lambda arrays: arrays.__delitem__(name))
-    with pytest.raises(ModelError, match="damaged: its entropy model for depth 3 and quality 4 is damaged"):
-        TileCodec.load(path, 3, quality=4)
-
-
-def test_tables_of_another_depth_are_refused(wsic_weights: Path, tmp_path: Path) -> None:
-    def swap(arrays: dict[str, NDArray[Any]]) -> None:
-        arrays |= {f"3/{name[2:]}": array.copy() for name, array in arrays.items() if name.startswith("4/")}
-
-    path = rewritten(wsic_weights, tmp_path / "swapped.safetensors", swap)
-    with pytest.raises(ModelError, match="depth 3 is of another size"):
-        TileCodec.load(path, 3)
+def test_one_entropy_model_serves_every_quality(stores: Stores, wsic_weights: Path) -> None:
+    with StoreReader(stores[3, 4.0]) as low, StoreReader(stores[3, 6.5]) as high, StoreReader(stores[4, 4.0]) as deep:
+        assert low.header.entropy == high.header.entropy != deep.header.entropy
+        header = replace(low.header, quality=6.5)
+    assert TileCodec.for_store(header, weights=wsic_weights).quality == 6.5

@@ -29,6 +29,8 @@ class Content:
         step = self.header.chunk_px
         inside = self.latents[level][:, row * step : (row + 1) * step, col * step : (col + 1) * step]
         _, height, width = inside.shape
+        if self.header.entropy is not None:  # symbols are predicted from zeros where there is no image
+            return np.pad(inside, ((0, 0), (0, step - height), (0, step - width)))
         y = [mirrored(position, height) for position in range(step)]
         x = [mirrored(position, width) for position in range(step)]
         return inside[:, y][:, :, x]

@@ -32,6 +32,7 @@ def through_json(header: StoreHeader) -> dict[str, Any]:
         {"vendor": None},
         {"source_bytes": None},
         {"tissue_rule": {}},
+        {"floor": {"min_psnr_db": 34.0, "classifier": "ab" * 32}},
     ],
 )
 def test_attributes_round_trip(change: dict[str, Any]) -> None:
@@ -80,6 +81,12 @@ BAD_VALUES: list[tuple[str, Any]] = [
     ("tissue_rule", {"a": None}),
     ("tissue_rule", {"a": "x" * 65}),
     ("tissue_rule", {"a": "two\nlines"}),
+    ("floor", None),
+    ("floor", {}),
+    ("floor", []),
+    ("floor", {"min_psnr_db": math.inf}),
+    ("floor", {"min psnr": 34}),
+    ("floor", {"classifier": "x" * 65}),
     ("glass_rgb", [255, 255]),
     ("glass_rgb", [255, 255, 256]),
     ("glass_rgb", [255, 255, 1.0]),

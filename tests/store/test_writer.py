@@ -279,7 +279,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(
     def encode() -> None:
         with StoreWriter(tmp_path / "s.zarr", content.header) as writer:
             if moment == "shard":
-                monkeypatch.setattr(writer, "_latents", [Refusing(number)] * 2)
+                monkeypatch.setattr(writer._shards, "_latents", [Refusing(number)] * 2)
             else:
                 monkeypatch.setattr(Manifest, "of_folder", refuse)
             fill(writer, content)

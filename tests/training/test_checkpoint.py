@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,12 @@ POSITION = {"depth": 2, "step": 500}
 Trained = tuple[nn.Module, torch.optim.Optimizer]
 
 
-def build(kind: type[torch.optim.Optimizer] = torch.optim.Adam) -> Trained:
+def build(kind: Callable[..., torch.optim.Optimizer] = torch.optim.Adam) -> Trained:
     torch.manual_seed(0)
     # More than ten parameters, so that an order by name, 0, 1, 10, 2, would show.
     layers = [layer for _ in range(6) for layer in (nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3))]
     module = nn.Sequential(*layers).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return module, kind(module.parameters(), lr=1e-2)  # type: ignore[call-arg]
+    return module, kind(module.parameters(), lr=1e-2)
 
 
 def advance(module: nn.Module, optimizer: torch.optim.Optimizer, steps: int, seed: int) -> None:
@@ -44,8 +46,8 @@ def checkpoint(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.AdamW])
-def test_training_goes_on_bit_for_bit(tmp_path: Path, kind: type[torch.optim.Optimizer]) -> None:
+@pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.AdamW, partial(torch.optim.AdamW, fused=True)])
+def test_training_goes_on_bit_for_bit(tmp_path: Path, kind: Callable[..., torch.optim.Optimizer]) -> None:
     path = tmp_path / "checkpoint.safetensors"
     module, optimizer = build(kind)
     advance(module, optimizer, 3, seed=1)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -13,19 +14,35 @@ import skimage.data
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import nn
 
+from tests.wsic_weights import random_scales
 from wsicomp.codec import rans
 from wsicomp.codec.entropy_model import EntropyModel
+from wsicomp.datasets.crops import CropSampler
 from wsicomp.datasets.patches import PatchTable
 from wsicomp.errors import ConfigError, DataError
 from wsicomp.models.registry import WSIC, load_model
+from wsicomp.models.slices import SLICES
 from wsicomp.models.wsic import LATENT_CHANNELS, QUALITIES, Wsic
 from wsicomp.progress import Progress
 from wsicomp.training import codec
-from wsicomp.training.codec import LMBDA, CodecRecipe, lmbda, train_codec
+from wsicomp.training.codec import (
+    LMBDA,
+    CodecRecipe,
+    depth_shares,
+    distortion,
+    fit_entropy,
+    fit_sampler,
+    lmbda,
+    train_codec,
+)
+from wsicomp.training.distributed import Processes
+from wsicomp.training.rate import ScaleNetwork, integers
 from wsicomp.training.run import Run
 
 CPU = torch.device("cpu")
+ALONE = Processes(0, 1, CPU)
 RECIPE = CodecRecipe(depths=(1, 3), steps=3, batch_size=2, crop_px=32, seed=5)
 
 
@@ -35,10 +52,9 @@ class Interrupted(Exception):
 
 @pytest.fixture(scope="module")
 def small_fit() -> Iterator[None]:
-    """Fit tables to few and small crops."""
+    """Fit tables to few crops, of the 48 px that the patches have."""
     patch = pytest.MonkeyPatch()
     patch.setattr(codec, "FIT_CROPS", 4)
-    patch.setattr(codec, "FIT_CROP_PX", 48)
     yield
     patch.undo()
 
@@ -46,7 +62,7 @@ def small_fit() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def trained(small_fit: None, tissue: PatchTable, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Wsic]:
     run = Run.open(tmp_path_factory.mktemp("run"), resume=False)
-    return run, train_codec([tissue], RECIPE, run, device=CPU)
+    return run, train_codec([tissue], RECIPE, run, group=ALONE)
 
 
 def test_the_weights_of_a_run_are_the_model_it_returns(trained: tuple[Run, Wsic], tissue: PatchTable) -> None:
@@ -59,22 +75,67 @@ def test_the_weights_of_a_run_are_the_model_it_returns(trained: tuple[Run, Wsic]
     assert all(torch.equal(tensor, state[name]) for name, tensor in loaded.module.state_dict().items())
 
 
+def entropy_of(arrays: Mapping[str, NDArray[np.generic]], depth: int) -> EntropyModel:
+    prefix = f"{depth}/"
+    return EntropyModel.from_arrays({n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)})
+
+
 @pytest.mark.parametrize("depth", RECIPE.depths)
-@pytest.mark.parametrize("quality", range(QUALITIES))
-def test_every_depth_and_quality_has_sound_tables(trained: tuple[Run, Wsic], depth: int, quality: int) -> None:
-    prefix = f"{depth}/{quality}/"
-    arrays = load_model(trained[0].weights).arrays
-    fitted = EntropyModel.from_arrays({n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)})
+def test_every_depth_has_a_sound_entropy_model(trained: tuple[Run, Wsic], depth: int) -> None:
+    fitted = entropy_of(load_model(trained[0].weights).arrays, depth)
     channels = LATENT_CHANNELS[depth - 1]
     assert fitted.channels == channels
+    assert tuple(fitted.scales.slices) == SLICES[depth]
     latent = np.random.default_rng(0).integers(-9, 10, (channels, 4, 4)).astype(np.int16)
     stream = rans.encode(latent, fitted)
-    np.testing.assert_array_equal(rans.decode(stream, (channels, 4, 4), fitted, dtype=np.int16), latent)
+    np.testing.assert_array_equal(rans.decode(stream, (channels, 4, 4), fitted), latent)
 
 
-def test_no_other_tables_are_kept(trained: tuple[Run, Wsic]) -> None:
-    found = {tuple(name.split("/")[:2]) for name in load_model(trained[0].weights).arrays}
-    assert found == {(str(depth), str(quality)) for depth in RECIPE.depths for quality in range(QUALITIES)}
+def test_no_other_arrays_are_kept(trained: tuple[Run, Wsic]) -> None:
+    arrays = load_model(trained[0].weights).arrays
+    assert {name.split("/")[0] for name in arrays} == {str(depth) for depth in RECIPE.depths}
+    assert len({name.split("/")[1] for name in arrays}) * len(RECIPE.depths) == len(arrays)
+
+
+def test_tables_are_fitted_to_the_symbols_of_all_qualities(tissue: PatchTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(codec, "FIT_CROPS", 5)
+    torch.manual_seed(0)
+    model = Wsic(RECIPE.depths).eval()
+    rates = nn.ModuleDict({str(depth): random_scales(depth) for depth in RECIPE.depths})
+    sampler = fit_sampler(CropSampler.load([tissue], crop_px=32))
+    arrays = fit_entropy(model, rates, sampler, RECIPE, CPU)
+    crops = torch.from_numpy(sampler.batch(5, seed=RECIPE.seed, step=0)).float() / 255
+    for depth in RECIPE.depths:
+        with torch.inference_mode():
+            symbols = [model.encode(x[None], depth, torch.tensor([k * 7 / 4]))[0].numpy() for k, x in enumerate(crops)]
+        expected = EntropyModel.fit(
+            integers(cast(ScaleNetwork, rates[str(depth)])), [latent.astype(np.int16) for latent in symbols]
+        )
+        found = entropy_of(arrays, depth)
+        assert {name: array.tolist() for name, array in found.scales.arrays().items()} == {
+            name: array.tolist() for name, array in expected.scales.arrays().items()
+        }
+        # Batches of another size round a few symbols differently.
+        difference = found.costs[:, 120:136].astype(int) - expected.costs[:, 120:136]
+        assert np.abs(difference).mean() < 2
+
+
+@pytest.mark.parametrize(("sides", "crop_px"), [([400, 300], 192), ([192], 192), ([191, 500], 176), ([32, 99], 32)])
+def test_crops_to_fit_to_are_plain_and_no_larger_than_the_images(sides: list[int], crop_px: int) -> None:
+    images = [np.full((side, side + 9, 3), 77, np.uint8) for side in sides]
+    sampler = fit_sampler(CropSampler({"lung": images[:1], "oral": images[-1:]}, crop_px=32))
+    batch = sampler.batch(6, seed=0, step=0)
+    assert batch.shape == (6, 3, crop_px, crop_px)
+    assert (batch == 77).all()  # neither stained nor scaled
+    assert sampler.scaled == 0
+
+
+@pytest.mark.parametrize("depths", [(1,), (1, 3), (1, 2, 3, 4)])
+def test_deeper_depths_have_more_of_the_steps(depths: tuple[int, ...]) -> None:
+    shares = depth_shares(depths)
+    assert shares.sum() == pytest.approx(1)
+    assert (np.diff(shares) > 0).all()
+    np.testing.assert_allclose(shares / shares[0], np.array(depths) ** 1.5)
 
 
 def test_the_log_tells_rate_and_distortion(trained: tuple[Run, Wsic]) -> None:
@@ -99,43 +160,51 @@ def test_an_interrupted_and_resumed_run_ends_bit_for_bit_as_an_uninterrupted_one
     monkeypatch.setattr(codec, "save_checkpoint", save_and_stop)
     monkeypatch.setattr(codec, "CHECKPOINT_STEPS", 1)
     with pytest.raises(Interrupted):
-        train_codec([tissue], RECIPE, run, device=CPU)
+        train_codec([tissue], RECIPE, run, group=ALONE)
     assert not run.weights.exists()
     monkeypatch.setattr(codec, "save_checkpoint", save)
-    train_codec([tissue], RECIPE, Run.open(run.folder, resume=True), device=CPU)
+    train_codec([tissue], RECIPE, Run.open(run.folder, resume=True), group=ALONE)
     assert run.weights.read_bytes() == trained[0].weights.read_bytes()
 
 
 def test_a_checkpoint_of_other_settings_is_refused(trained: tuple[Run, Wsic], tissue: PatchTable) -> None:
     with pytest.raises(ConfigError):
-        train_codec([tissue], dataclasses.replace(RECIPE, seed=6), Run(trained[0].folder), device=CPU)
+        train_codec([tissue], dataclasses.replace(RECIPE, seed=6), Run(trained[0].folder), group=ALONE)
 
 
 def test_patches_smaller_than_a_crop_are_refused(tissue: PatchTable, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="smaller than the crop"):
-        train_codec([tissue], dataclasses.replace(RECIPE, crop_px=64), Run(tmp_path), device=CPU)
+        train_codec([tissue], dataclasses.replace(RECIPE, crop_px=64), Run(tmp_path), group=ALONE)
 
 
 @pytest.mark.usefixtures("small_fit")
-def test_the_loss_falls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("weight", [(0.002, 0.05), (1e-9, 1e-9)], ids=["loss", "rate alone"])
+def test_what_is_trained_for_falls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weight: tuple[float, float]
+) -> None:
     picture: NDArray[np.uint8] = skimage.data.immunohistochemistry()  # type: ignore[no-untyped-call]
     for k in range(4):
         Image.fromarray(picture[64 * k : 64 * k + 64, 200:264]).save(tmp_path / f"{k}.png")
     (tmp_path / "index.csv").write_text("path,organ\n" + "".join(f"{k}.png,prostate\n" for k in range(4)))
     losses: list[float] = []
-    measure = codec.bits_and_error
+    measure = codec.Objective.forward
 
-    def watch(*arguments: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        bits, mse = measure(*arguments)  # type: ignore[arg-type]
-        losses.append((bits + 0.02 * 255**2 * mse).mean().item())
-        return bits, mse
+    def watch(
+        self: codec.Objective, x: torch.Tensor, depth: int, quality: torch.Tensor, noise: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        with torch.no_grad():
+            bits, mse = measure(self, x, depth, torch.full_like(quality, 4.0), noise)
+        at = lmbda(3, torch.full_like(quality, 4.0))
+        losses.append((bits + at * 255**2 * distortion(mse, at)).mean().item())
+        return measure(self, x, depth, quality, noise)
 
-    monkeypatch.setattr(codec, "bits_and_error", watch)
-    recipe = CodecRecipe(depths=(3,), steps=40, batch_size=2, crop_px=64, learning_rate=5e-3, ema=0.9)
+    monkeypatch.setattr(codec.Objective, "forward", watch)
+    monkeypatch.setitem(LMBDA, 3, weight)
+    recipe = CodecRecipe(depths=(3,), steps=60, batch_size=2, crop_px=64, learning_rate=5e-3, ema=0.9)
     monkeypatch.setattr(codec, "cosine", lambda *_, **__: 1.0)  # the warm-up is made for long runs
-    train_codec([PatchTable.load(tmp_path)], recipe, Run.open(tmp_path / "run", resume=False), device=CPU)
-    assert len(losses) == 40
-    assert np.mean(losses[-10:]) < 0.6 * np.mean(losses[:5])
+    train_codec([PatchTable.load(tmp_path)], recipe, Run.open(tmp_path / "run", resume=False), group=ALONE)
+    assert len(losses) == 60
+    assert np.mean(losses[-10:]) < 0.75 * np.mean(losses[:5])
 
 
 @pytest.mark.parametrize("depth", LMBDA)
@@ -144,6 +213,18 @@ def test_the_weight_of_distortion_is_geometric_in_the_quality(depth: int) -> Non
     torch.testing.assert_close(weights[[0, -1]], torch.tensor(LMBDA[depth]))
     ratios = weights[1:] / weights[:-1]
     torch.testing.assert_close(ratios, ratios[:1].expand(QUALITIES - 1))
+
+
+@pytest.mark.parametrize("weight", [0.0008, 0.02, 0.4])
+def test_distortion_is_as_steep_as_the_squared_error_where_that_is_usual(weight: float) -> None:
+    usual = codec.USUAL_MSE * weight ** (-1 / 3)
+    mse = torch.tensor([0.0, 0.1 * usual, usual, 10 * usual], dtype=torch.double, requires_grad=True)
+    found = distortion(mse, torch.full_like(mse, weight))
+    found.sum().backward()  # type: ignore[no-untyped-call]
+    assert mse.grad is not None
+    assert torch.isfinite(mse.grad).all()
+    assert mse.grad[2].item() == pytest.approx(1, rel=1e-2)
+    assert mse.grad[1] > 2 > 1 > mse.grad[3]
 
 
 @pytest.mark.parametrize(
@@ -158,6 +239,6 @@ def test_progress_is_told(tissue: PatchTable, tmp_path: Path, small_fit: None) -
     calls: list[tuple[int, int]] = []
     progress: Progress = lambda done, total, note="": calls.append((done, total))  # noqa: E731
     train_codec(
-        [tissue], dataclasses.replace(RECIPE, depths=(3,), steps=1), Run(tmp_path), device=CPU, progress=progress
+        [tissue], dataclasses.replace(RECIPE, depths=(3,), steps=1), Run(tmp_path), group=ALONE, progress=progress
     )
     assert calls == [(1, 1)]

@@ -2,23 +2,44 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from wsicomp.cli.console import JsonOption, emit, log, progress_bar, say
+from wsicomp.cli.encoded import line_of, record_of
 from wsicomp.cli.options import DeviceOption, LatentDtypeOption, ModelOption, OverwriteOption, QualityOption
 from wsicomp.cli.signals import deferred
 from wsicomp.progress import Progress
 
 if TYPE_CHECKING:
+    import torch
+
     from wsicomp.pipeline.batch import Job, Outcome
-    from wsicomp.pipeline.encode import Encoded
+    from wsicomp.pipeline.floor import Floor
+    from wsicomp.pipeline.share import Share
+    from wsicomp.pipeline.target import CodecChoice
+
+DEFAULT_DEPTH = 3
 
 
 def encode(
-    slides: Annotated[list[Path], typer.Argument(help="Slides, or folders with slides in them.", show_default=False)],
+    slides: Annotated[
+        list[Path] | None, typer.Argument(help="Slides, or folders with slides in them.", show_default=False)
+    ] = None,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(
+            "--manifest",
+            help="CSV of slides in place of SLIDES: a column slide and, if wanted, mpp and output (a store, or a "
+            "folder for it); paths are relative to the CSV. Such as slides.csv.",
+            show_default=False,
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -28,10 +49,36 @@ def encode(
             show_default=False,
         ),
     ] = None,
-    depth: Annotated[int, typer.Option("--depth", min=1, help="Depth of the latent: 1 is largest, 4 smallest.")] = 3,
+    depth: Annotated[
+        int | None,
+        typer.Option(
+            "--depth",
+            min=1,
+            help="Depth of the latent: 1 is largest, 4 smallest.  [default: 3, or what meets a target best]",
+            show_default=False,
+        ),
+    ] = None,
     quality: QualityOption = None,
-    model: ModelOption = "perticarari2023",
+    model: ModelOption = "wsic",
     latent_dtype: LatentDtypeOption = None,
+    bits_per_pixel: Annotated[
+        float | None,
+        typer.Option(
+            "--bits-per-pixel",
+            help="Target: real bits of the whole store per pixel of the slide; picks depth and quality.",
+            show_default=False,
+        ),
+    ] = None,
+    psnr: Annotated[
+        float | None,
+        typer.Option(
+            "--psnr", help="Target: mean PSNR of tissue tiles in dB, in the fewest bytes.", show_default=False
+        ),
+    ] = None,
+    max_bytes: Annotated[
+        int | None,
+        typer.Option("--max-bytes", help="Target: bytes of the store, never more.", show_default=False),
+    ] = None,
     mpp: Annotated[
         float | None, typer.Option("--mpp", help="Micrometres per pixel to encode at.  [default: the slide's own]")
     ] = None,
@@ -46,7 +93,57 @@ def encode(
             "--tissue-threshold", min=0, max=255, help="Grey levels from the glass colour that make a tile tissue."
         ),
     ] = None,
+    min_psnr: Annotated[
+        float | None,
+        typer.Option(
+            "--min-psnr",
+            help="No tile is below this PSNR in dB, such as 34; one that would be is coded again, finer.",
+            show_default=False,
+        ),
+    ] = None,
+    min_ms_ssim: Annotated[
+        float | None,
+        typer.Option("--min-ms-ssim", help="No tile is below this MS-SSIM, such as 0.98.", show_default=False),
+    ] = None,
+    keep_prediction: Annotated[
+        str | None,
+        typer.Option(
+            "--keep-prediction",
+            help="No tile's prediction changes: a shipped classifier, such as perticarari2023-classifier-lung, "
+            ".safetensors or .onnx.",
+            show_default=False,
+        ),
+    ] = None,
+    max_logit_shift: Annotated[
+        float | None,
+        typer.Option(
+            "--max-logit-shift",
+            help="With --keep-prediction: nor does its logit move by more than this, such as 0.5.",
+            show_default=False,
+        ),
+    ] = None,
+    reader: Annotated[
+        str, typer.Option("--reader", help="openslide, tiff for a TIFF's own JPEG tiles, or auto for the faster.")
+    ] = "auto",
     zipped: Annotated[bool, typer.Option("--zip", help="Make one file, NAME.zarr.zip, of each store.")] = False,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            "--shard",
+            help="Do only every n-th slide from the i-th on, such as 1/4; the n shards together do all.  [default: "
+            "this task's in a SLURM array, else 1/1]",
+            show_default=False,
+        ),
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            "--scheduler",
+            help="Encode on the workers of a Dask cluster, such as tcp://10.0.0.1:8786; slides and stores are on "
+            "storage that all machines share.",
+            show_default=False,
+        ),
+    ] = None,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Threads that read tiles.")] = 4,
     device: DeviceOption = "auto",
     overwrite: OverwriteOption = False,
@@ -60,22 +157,51 @@ def encode(
 ) -> int:
     """Encode slides into latent stores, each whole or not there at all.
 
+    With --min-psnr, --min-ms-ssim or --keep-prediction no tissue tile of any level is below that floor: one that would
+    be is coded again at higher qualities, and then as JPEG XL, at the last lossless.
+
+    With --bits-per-pixel, --psnr or --max-bytes a sample of each slide's tiles picks its depth and quality.
+
+    More than one slide is a batch, whose events are written to wsicomp-status.jsonl in the output folder, beside the
+    manifest, or beside the first store; `wsicomp status` shows it.
+
     Example: wsicomp encode slide.svs --depth 3
     """
     from wsicomp.errors import ConfigError
     from wsicomp.models.device import resolve_device
     from wsicomp.pipeline import batch
-    from wsicomp.pipeline.tile_codec import TileCodec
+    from wsicomp.pipeline.status import StatusLog
+    from wsicomp.slides.native import check_reader
 
     if overwrite and resume:
         raise ConfigError("--overwrite and --resume exclude each other: replace every store, or keep complete ones")
-    codec = TileCodec.load(model, depth, quality=quality, latent_dtype=latent_dtype, device=resolve_device(device))
-    codec.check_tile_size(tile_size)
-    jobs = batch.plan(slides, output, zipped=zipped)
-    settings = batch.SlideSettings(mpp, tile_size, levels, tissue, tissue_threshold)
+    where = resolve_device(device)
+    floor_asked = min_psnr, min_ms_ssim, _absolute(keep_prediction), max_logit_shift, tile_size, device
+    floor = make_floor(*floor_asked)
+    target = (bits_per_pixel, psnr, max_bytes)
+    choice = _choice(model, depth, quality, latent_dtype, target, tile_size, where)
+    planned = _planned(slides or [], manifest, output, zipped=zipped, check_slides=not skip_errors)
+    share = _share(shard, len(planned))
+    jobs = planned if share is None else share.of(planned)
+    settings = batch.SlideSettings(mpp, tile_size, levels, tissue, tissue_threshold, check_reader(reader))
+
+    def warn(message: str) -> None:
+        log(f"wsicomp: warning: {message}")
+
     results: list[dict[str, Any]] = []
     failures: list[Outcome] = []
-    with progress_bar("encode") as bar, deferred() as check:
+    with progress_bar("encode") as bar, deferred() as check, ExitStack() as stack:
+        cluster = None
+        if scheduler is not None:
+            from wsicomp.pipeline.cluster import Cluster, Recipe
+
+            again = None if floor is None else partial(make_floor, *floor_asked)
+            recipe = Recipe(_absolute(model) or model, device, workers, again)
+            cluster = stack.enter_context(Cluster(scheduler, recipe, warn))
+        status = None
+        if len(planned) > 1:
+            folder = output or (planned[0].store if manifest is None else manifest).parent
+            status = stack.enter_context(StatusLog(folder, jobs, share))
 
         def tiles_of(job: Job) -> Progress:
             def show(done: int, total: int, note: str = "") -> None:
@@ -86,24 +212,29 @@ def encode(
 
         for outcome in batch.run(
             jobs,
-            codec,
+            choice,
             settings,
+            floor=floor,
             overwrite=overwrite,
             resume=resume,
             zipped=zipped,
             readers=workers,
+            engine=lambda job, own: None if cluster is None else cluster.engine(job, own),
+            started=lambda job: None if status is None else status.started(job),
             progress=tiles_of,
-            warn=lambda message: log(f"wsicomp: warning: {message}"),
+            warn=warn,
         ):
+            if status is not None:
+                status.ended(outcome)
             if outcome.encoded is None:
                 log(f"wsicomp: error: {outcome.error}")
                 failures.append(outcome)
                 if not skip_errors:
                     break
                 continue
-            results.append(_result(outcome, outcome.encoded))
+            results.append(record_of(outcome, outcome.encoded, floor))
             if not json:
-                say(_line(results[-1]))
+                say(line_of(results[-1]))
     if json:
         failed = [{"slide": str(failure.job.slide), "error": str(failure.error)} for failure in failures]
         emit({"command": "encode", "status": "error" if failures else "ok", "results": results, "failures": failed})
@@ -117,34 +248,86 @@ def encode(
     return 3 if skip_errors or last is None else last.exit_code
 
 
-def _result(outcome: Outcome, encoded: Encoded) -> dict[str, Any]:
-    return {
-        "slide": str(outcome.job.slide),
-        "store": str(outcome.job.store),
-        "status": outcome.status,
-        "depth": encoded.depth,
-        "quality": encoded.quality,
-        "source_bytes": encoded.source_bytes,
-        "store_bytes": encoded.store_bytes,
-        "bits_per_pixel": encoded.bits_per_pixel,
-        "ratio_to_source": encoded.ratio_to_source,
-        "tiles": encoded.tiles,
-        "tissue_tiles": encoded.tissue_tiles,
-        "glass_share": 1 - encoded.tissue_tiles / encoded.tiles,
-        "seconds": encoded.seconds,
-    }
+def _planned(
+    slides: list[Path], manifest: Path | None, output: Path | None, *, zipped: bool, check_slides: bool
+) -> list[Job]:
+    """Plan the jobs of the slides or of the manifest, whichever was given."""
+    from wsicomp.errors import ConfigError
+    from wsicomp.pipeline.batch import plan
+    from wsicomp.pipeline.manifest import read_manifest
+
+    if manifest is not None and slides:
+        raise ConfigError("SLIDES and --manifest exclude each other; add the slides to the CSV, or leave it out")
+    if manifest is not None:
+        return read_manifest(manifest, output, zipped=zipped, check_slides=check_slides)
+    if not slides:
+        raise ConfigError("there are no slides to encode; name slides or a folder of them, or give --manifest")
+    return plan(slides, output, zipped=zipped)
 
 
-def _line(result: dict[str, Any]) -> str:
-    if result["status"] == "skipped":
-        return f"{result['store']}: complete already, skipped"
-    ratio = result["ratio_to_source"]
-    return (
-        f"{result['store']}: depth {result['depth']}, "
-        + (f"quality {result['quality']}, " if result["quality"] is not None else "")
-        + f"{result['store_bytes']:,} bytes, "
-        f"{result['bits_per_pixel']:.3f} bits per pixel, "
-        + (f"{ratio:.2f} of the source file, " if ratio is not None else "")
-        + f"{result['tissue_tiles']} of {result['tiles']} tiles ({result['glass_share']:.0%} glass), "
-        f"{result['seconds']:.1f} s"
-    )
+def _share(shard: str | None, slides: int) -> Share | None:
+    """Share of the slides that this process does: the one asked for, or that of this task in a SLURM array."""
+    from wsicomp.pipeline.share import Share
+
+    if shard is not None:
+        return Share.parse(shard)
+    share = Share.of_slurm(os.environ) if slides > 1 else None  # one slide is what this very task was given
+    if share is not None:
+        log(f"wsicomp: shard {share} of the slides, by SLURM's array task; --shard 1/1 does all")
+    return share
+
+
+def _choice(
+    model: str,
+    depth: int | None,
+    quality: float | None,
+    latent_dtype: str | None,
+    target: tuple[float | None, float | None, int | None],
+    tile_size: int,
+    device: torch.device,
+) -> CodecChoice:
+    """Set up one codec for every slide, or a choice for each where a target (bits per pixel, PSNR, bytes) was given."""
+    from wsicomp.errors import ConfigError
+    from wsicomp.pipeline.target import FixedCodec, Target, TargetedCodec
+    from wsicomp.pipeline.tile_codec import TileCodec
+    from wsicomp.pipeline.transforms import load_codec
+
+    if target == (None, None, None):
+        wanted = DEFAULT_DEPTH if depth is None else depth
+        codec = TileCodec.load(model, wanted, quality=quality, latent_dtype=latent_dtype, device=device)
+        codec.check_tile_size(tile_size)
+        return FixedCodec(codec)
+    if quality is not None or latent_dtype is not None:
+        raise ConfigError("a target decides the quality and the type; leave --quality and --latent-dtype out, or it")
+    return TargetedCodec(load_codec(model), Target(*target), depth, device)
+
+
+def _absolute(source: str | None) -> str | None:
+    """Path of a file as other processes see it; a shipped name stays."""
+    return source if source is None or not Path(source).is_file() else str(Path(source).absolute())
+
+
+def make_floor(
+    min_psnr_db: float | None,
+    min_ms_ssim: float | None,
+    classifier: str | None,
+    max_logit_shift: float | None,
+    tile_size: int,
+    device: str,
+) -> Floor | None:
+    """Set up what was asked for, here or on a worker; None where nothing was."""
+    from wsicomp.errors import ConfigError
+    from wsicomp.models.device import resolve_device
+
+    if max_logit_shift is not None and classifier is None:
+        raise ConfigError("--max-logit-shift needs a classifier whose logits it means; give --keep-prediction too")
+    if min_psnr_db is None and min_ms_ssim is None and classifier is None:
+        return None
+    from wsicomp.pipeline.floor import Floor
+
+    guard = None
+    if classifier is not None:
+        from wsicomp.evaluation.guard import load_guard
+
+        guard = load_guard(classifier, resolve_device(device), tile_size=tile_size, max_shift=max_logit_shift)
+    return Floor(min_psnr_db, min_ms_ssim, guard)

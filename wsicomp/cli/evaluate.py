@@ -51,7 +51,7 @@ def evaluate(
         typer.Option("--classes", help="NEGATIVE,POSITIVE.  [default: the classifier's own]", show_default=False),
     ] = None,
     split: Annotated[str, typer.Option("--split", help="Split to score, where the data have splits.")] = "test",
-    model: ModelOption = "perticarari2023",
+    model: ModelOption = "wsic",
     latent_dtypes: Annotated[
         str | None,
         typer.Option(
@@ -95,7 +95,7 @@ def evaluate(
     from wsicomp.pipeline.transforms import codec_depths, load_codec
 
     wanted_depths = _numbers(depths, "--depths")
-    wanted_qualities: Sequence[int | None] = _numbers(qualities, "--qualities") or [None]
+    wanted_qualities: Sequence[float | None] = _numbers(qualities, "--qualities") or [None]
     dtypes = [name.strip() for name in latent_dtypes.split(",")] if latent_dtypes else [None]
     where = resolve_device(device)
     if classifier is None and data is not None:

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from wsicomp.cli.console import JsonOption, emit, say
+
+if TYPE_CHECKING:
+    from wsicomp.store.reader import StoreReader
+
+
+FLOOR_KEYS = ("floor", "tiles_by_quality", "psnr_db", "ms_ssim")
+"""What a store with a floor has more to say of, each a mapping."""
 
 
 def info(
@@ -27,8 +34,14 @@ def info(
             for index, level in enumerate(value):
                 sizes = ", ".join(f"{name} {number:g}" for name, number in level.items() if name != "index")
                 say(f"level {index}: {sizes}")
+        elif isinstance(value, dict) and key in FLOOR_KEYS:
+            say(f"{key}: " + ", ".join(f"{name} {_number(number)}" for name, number in value.items()))
         else:
-            say(f"{key}: {value}")
+            say(f"{key}: {value:g}" if key == "quality" and value is not None else f"{key}: {value}")
+
+
+def _number(value: Any) -> str:
+    return "-" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _is_store(path: Path) -> bool:
@@ -48,6 +61,7 @@ def _store(path: Path) -> dict[str, Any]:
 
     with StoreReader(path) as reader:
         header, store_bytes = reader.header, reader.store_bytes
+        floored = _above_floor(reader) if header.floor is not None else {}
     base = header.levels[0]
     return {
         "kind": "store",
@@ -57,4 +71,36 @@ def _store(path: Path) -> dict[str, Any]:
         "ratio_to_source": store_bytes / header.source_bytes if header.source_bytes else None,
         "glass_share": 1 - header.tissue_tiles / header.total_tiles,
         **asdict(header),
+        **floored,
+    }
+
+
+def _above_floor(reader: StoreReader) -> dict[str, Any]:
+    """How the tissue tiles of a store with a floor are coded, and how near they are; None dB is lossless."""
+    import numpy as np
+
+    from wsicomp.store.floored import IN_JPEGXL
+
+    levels = range(len(reader.header.levels))
+    stored = [(reader.quality(level), reader.fidelity(level)) for level in levels]
+    quality = np.concatenate([q[~np.isnan(f[..., 0])] for q, f in stored if q is not None and f is not None])
+    fidelity = np.concatenate([f[~np.isnan(f[..., 0])] for _, f in stored if f is not None])
+    latents = quality[quality != IN_JPEGXL]
+
+    def number(value: float) -> float | None:
+        return float(value) if np.isfinite(value) else None
+
+    psnr_db, ms_ssim = fidelity.T if len(fidelity) else np.full((2, 1), np.nan)
+    return {
+        "latent_tiles": len(latents),
+        "jpegxl_tiles": len(quality) - len(latents),
+        "tiles_by_quality": {
+            f"{sixteenths / 16:g}": int(count)
+            for sixteenths, count in zip(*np.unique(latents, return_counts=True), strict=True)
+        }
+        if reader.header.quality is not None
+        else None,
+        "psnr_db": {"min": number(psnr_db.min()), "median": number(np.median(psnr_db))},
+        "ms_ssim": {"min": number(ms_ssim.min()), "median": number(np.median(ms_ssim))},
+        "lossless_tiles": int(np.isinf(psnr_db).sum()),
     }

@@ -21,6 +21,7 @@ from wsicomp.cli.info import info
 from wsicomp.cli.models import models
 from wsicomp.cli.process import settle
 from wsicomp.cli.signals import Interrupted, install
+from wsicomp.cli.status import status
 from wsicomp.cli.verify import verify
 from wsicomp.disk import explain
 from wsicomp.errors import WsicompError
@@ -34,7 +35,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done, 1 crash, 2 wrong usage, 3 some inputs failed, 4 a gate was missed, 130/143 signals.",
 )
-for command in (info, encode, decode, verify, evaluate, models):
+for command in (info, encode, status, decode, verify, evaluate, models):
     app.command()(command)
 app.add_typer(train.app, name="train")
 

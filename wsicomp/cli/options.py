@@ -34,9 +34,13 @@ LatentDtypeOption = Annotated[
 ]
 ModelOption = Annotated[str, typer.Option("--model", help="Shipped codec, or weights of one's own as .safetensors.")]
 QualityOption = Annotated[
-    int | None,
+    float | None,
     typer.Option(
-        "--quality", min=0, max=7, help="For wsic: 0 is smallest, 7 finest.  [default: 4]", show_default=False
+        "--quality",
+        min=0,
+        max=7,
+        help="For wsic: 0 is smallest, 7 finest, in steps of 1/16.  [default: 4]",
+        show_default=False,
     ),
 ]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what exists already.")]

@@ -76,12 +76,13 @@ def codec(
     device: DeviceOption = "auto",
     json: JsonOption = False,
 ) -> None:
-    """Train the byte-true codec on rate plus distortion, all depths and qualities together.
+    """Train the byte-true codec on rate plus distortion, all depths and qualities together; torchrun shares the work.
 
     Example: wsicomp train codec --data lung --data prostate -o runs/codec
     """
     from wsicomp.models.device import resolve_device
     from wsicomp.training.codec import CodecRecipe, train_codec
+    from wsicomp.training.distributed import processes
     from wsicomp.training.run import Run
 
     try:
@@ -91,8 +92,11 @@ def codec(
         raise typer.BadParameter(str(error)) from error
     tables = _training_tables(data)
     run = Run.open(output, resume=resume)
-    with progress_bar("train codec") as progress:
-        train_codec(tables, recipe, run, device=resolve_device(device), progress=progress)
+    with processes(resolve_device(device)) as group:
+        with progress_bar("train codec") as progress:
+            train_codec(tables, recipe, run, group=group, progress=progress)
+        if not group.writes:
+            return
     patches = sum(len(table.patches) for table in tables)
     if json:
         emit({"command": "train codec", "status": "ok", "weights": str(run.weights), "patches": patches})

@@ -1,21 +1,15 @@
-"""The compiled loops of the entropy coder: energies of contexts, and rANS forwards and backwards.
+"""The compiled loops of the entropy coder: the network that chooses tables, and rANS forwards and backwards.
 
-    energy of a symbol = (own_weight * own + cross_weight * cross) >> 12
+    a latent (C, H, W) is walked pass by pass, row by row, position by position, channel by channel of the pass's slice
 
-                2 1 2 1        `own`: magnitudes of the causal neighbours in the same channel, so weighted
-          TT .  . 1 .          `cross`: magnitudes at the same place in the channels before, each channel's brought to a
-          TL T TR . 4 2   ...  common size by its gain, older channels fading by 1/16 per channel
-        LL L  x
-
-Only integers, so an encoder and a decoder agree on every machine. Encoding and decoding walk a latent (C, H, W) in the
-same order, channel by channel and row by row; the encoder notes each symbol's span and pushes them backwards, because
-rANS is a stack. Two states take turns, so that a processor works on two symbols at once (Giesen, Interleaved entropy
-coders, 2014; rANS: Duda, Asymmetric numeral systems, 2013).
+Only integers, so an encoder and a decoder agree on every machine. The encoder notes each symbol's span and pushes them
+backwards, because rANS is a stack. Two states take turns, so that a processor works on two symbols at once (Giesen,
+Interleaved entropy coders, 2014; rANS: Duda, Asymmetric numeral systems, 2013).
 
     stream = the two states, 4 bytes each | 16-bit words, read forwards | escaped values, read backwards
 
-Each table is a row of `spans`: start << 16 | frequency. `classes` gives the table by channel and energy. Nothing here
-checks its tables; `decode_latent` checks every read of the stream, since that may be damaged.
+Each table is a row of `spans`: start << 16 | frequency. Nothing here checks its tables or its network; `decode_latent`
+checks every read of the stream, since that may be damaged.
 """
 
 from __future__ import annotations
@@ -28,114 +22,191 @@ from numpy.typing import NDArray
 from wsicomp.codec.compiled import compiled
 
 __all__ = [
-    "CROSS_LIMIT",
-    "ENERGY_BITS",
-    "ENERGY_LIMIT",
-    "LEFT",
-    "LEFT_LEFT",
-    "MAGNITUDE_LIMIT",
-    "TOP",
-    "TOP_CORNER",
-    "TOP_TOP",
+    "HIDDEN_LIMIT",
+    "HIDDEN_SHIFT",
+    "MAGNITUDES",
+    "TABLES",
+    "TABLE_SHIFT",
+    "TAPS",
+    "UNITS",
+    "Network",
+    "cheapest_class",
     "decode_latent",
+    "find_tables",
     "push_spans",
     "scan_latent",
-    "sum_neighbours",
 ]
 
-Integer: TypeAlias = Any
+Int: TypeAlias = Any
 """Python's integers outside a compiled loop, fixed-width ones inside."""
 
-LEFT, TOP, TOP_CORNER, LEFT_LEFT, TOP_TOP = 4, 4, 2, 1, 1
-"""Weights of the causal neighbours; TOP_CORNER is of each of the two corners."""
+U8: TypeAlias = NDArray[np.uint8]
+U32: TypeAlias = NDArray[np.uint32]
+I16: TypeAlias = NDArray[np.int16]
+I32: TypeAlias = NDArray[np.int32]
+I64: TypeAlias = NDArray[np.int64]
 
-MAGNITUDE_LIMIT = 31
-"""Magnitudes count up to here."""
+Network: TypeAlias = tuple[I64, I32, I32, I32, I32]
+"""Plan, spatial, inner, mixing and outer numbers of a `ScaleModel`, weights widened to int32."""
 
-CROSS_LIMIT = 32_767
-"""Largest `cross`; with weights of at most 2**20 and 2**15 an energy's sum stays below 2**31."""
+TABLES = 48
+"""Tables of a model, from scales of 2**-5 to 2**6.75."""
 
-ENERGY_BITS = 12
-"""Binary places of the two weights."""
+UNITS = 32
+"""Hidden units of the network."""
 
-ENERGY_LIMIT = 1023
-"""Largest energy; whatever is above counts as this."""
+TAPS = 9
+"""Of the 3x3 neighbourhood, row by row."""
 
-FADING = 4
+MAGNITUDES = np.rint(16 * np.log2(1 + np.arange(1 << 12))).astype(np.uint8)
+"""(4096,) uint8: 16 log2(1 + n), rounded, up to 192; larger symbols count as the last."""
+
+HIDDEN_SHIFT, HIDDEN_LIMIT = 8, 32_767
+"""A hidden unit is its sum over 2**8, clipped to 0..32767."""
+
+TABLE_SHIFT = 14
+"""A table is its sum over 2**14, rounded."""
+
 LOW = 1 << 16  # a state at rest; one step brings it below this at most once
 DAMAGED = 1
-MODEL = "i2[::1], i4[::1], i4[::1], i4[::1], u2[:,::1]"  # centre, gain, own_weight, cross_weight, tables by energy
+NETWORK = "i8[:,::1], i4[:,::1], i4[:,:,::1], i4[::1], i4[:,::1]"
 
 
-@compiled("void(i4[:,::1], i4[:,::1], i8, i8, i8, i8[::1])")
-def _start_row(
-    magnitudes: NDArray[np.int32],
-    history: NDArray[np.int32],
-    y: Integer,
-    own_weight: Integer,
-    cross_weight: Integer,
-    row: NDArray[np.int64],
-) -> None:
-    # What of a row's energies is known before the row itself is; `magnitudes` has a border: 2 above, 2 left, 1 right.
-    for x in range(row.size):
-        corners = magnitudes[y + 1, x + 1] + magnitudes[y + 1, x + 3]
-        own = TOP * magnitudes[y + 1, x + 2] + TOP_CORNER * corners + TOP_TOP * magnitudes[y, x + 2]
-        row[x] = own_weight * own + cross_weight * min(history[y, x], CROSS_LIMIT)
+@compiled("void(i8, i8, i8, i8, u1[::1], i4[:,::1], i4[:,:,:,::1])")
+def _remember(value: Int, channel: Int, y: Int, x: Int, magnitudes: U8, counts: I32, busy: I32) -> None:
+    # Most symbols are zero and say nothing, so each position lists the others, in the order of their channels.
+    place = counts[y + 1, x + 1]
+    busy[y + 1, x + 1, place, 0] = channel
+    busy[y + 1, x + 1, place, 1] = magnitudes[min(abs(value), magnitudes.size - 1)]
+    counts[y + 1, x + 1] = place + 1
 
 
-@compiled("void(i2[::1], i8, i4[::1])")
-def _measure(values: NDArray[np.int16], centre: Integer, magnitudes: NDArray[np.int32]) -> None:
-    # One row; its two places on the left stay zero.
-    for x in range(values.size):
-        magnitudes[x + 2] = min(abs(np.int64(values[x]) - centre), MAGNITUDE_LIMIT)
-
-
-@compiled("void(i4[:,::1], i8, i4[:,::1])")
-def _remember(magnitudes: NDArray[np.int32], gain: Integer, history: NDArray[np.int32]) -> None:
-    height, width = history.shape
-    for y in range(height):
-        for x in range(width):
-            history[y, x] += magnitudes[y + 2, x + 2] * gain - (history[y, x] >> FADING)
-
-
-@compiled("void(i2[:,:,::1], i2[::1], i4[::1], i4[:,:,::1], i4[:,:,::1])")
-def sum_neighbours(
-    latent: NDArray[np.int16],
-    centre: NDArray[np.int16],
-    gain: NDArray[np.int32],
-    own: NDArray[np.int32],
-    cross: NDArray[np.int32],
-) -> None:
-    """Fill `own` and `cross` (C, H, W) int32 for a latent (C, H, W) int16."""
+@compiled("void(i2[:,:,::1], u1[::1], i4[:,::1], i4[:,:,:,::1])")
+def _remember_all(latent: I16, magnitudes: U8, counts: I32, busy: I32) -> None:
     channels, height, width = latent.shape
-    magnitudes = np.zeros((height + 2, width + 3), np.int32)
-    history = np.zeros((height, width), np.int32)
-    row = np.zeros(width, np.int64)
     for c in range(channels):
         for y in range(height):
-            _measure(latent[c, y], np.int64(centre[c]), magnitudes[y + 2])
-            _start_row(magnitudes, history, y, 1, 0, row)
             for x in range(width):
-                left = LEFT * magnitudes[y + 2, x + 1] + LEFT_LEFT * magnitudes[y + 2, x]
-                own[c, y, x] = row[x] + left
-                cross[c, y, x] = min(history[y, x], CROSS_LIMIT)
-        _remember(magnitudes, np.int64(gain[c]), history)
+                if latent[c, y, x] != 0:
+                    _remember(np.int64(latent[c, y, x]), c, y, x, magnitudes, counts, busy)
 
 
-@compiled(f"i8(i2[:,:,::1], {MODEL}, u4[:,::1], i2[::1], i8[::1], u4[::1], u1[::1])")
+@compiled(f"void(i4[:,::1], i4[:,:,:,::1], i8, i8, i8, {NETWORK}, i4[::1], i4[::1], u1[:,::1])")
+def _choose_tables(
+    counts: I32,
+    busy: I32,
+    y: Int,
+    number: Int,
+    tile_class: Int,
+    plan: I64,
+    spatial: I32,
+    inner: I32,
+    mixing: I32,
+    outer: I32,
+    hidden: I32,
+    sums: I32,
+    tables: U8,
+) -> None:
+    # Tables (W, C) of one row in pass `number`, its channels first; `counts` and `busy` have a border of one position.
+    start, end, colour = plan[number, 0], plan[number, 1], plan[number, 2]
+    size = end - start
+    row_length = end if colour else start
+    biases = outer[tile_class, plan[number, 5] : plan[number, 5] + size]
+    for x in range((y + colour) & 1, len(tables), 2):
+        for n in range(size):
+            sums[n] = biases[n]
+        if number > 0:
+            for unit in range(UNITS):
+                hidden[unit] = inner[number - 1, tile_class, unit]
+            for tap in range(TAPS):
+                down, right = tap // 3, tap % 3
+                # Of its own slice, a white field knows its four neighbours, which are black, and no other.
+                seen = end if colour and (down + right) & 1 else start
+                for place in range(counts[y + down, x + right]):
+                    channel = busy[y + down, x + right, place, 0]
+                    if channel >= seen:
+                        break
+                    magnitude = busy[y + down, x + right, place, 1]
+                    weights = np.uint64(plan[number, 3] + tap * row_length + channel)
+                    for unit in range(UNITS):
+                        hidden[unit] += magnitude * spatial[weights, unit]
+            for unit in range(UNITS):
+                value = hidden[unit] >> HIDDEN_SHIFT
+                if value > 0:
+                    active = np.int32(min(value, HIDDEN_LIMIT))
+                    first = plan[number, 4] + unit * size
+                    mixed = mixing[first : first + size]
+                    for n in range(size):
+                        sums[n] += active * mixed[n]
+        for n in range(size):
+            rounded = (sums[n] >> (TABLE_SHIFT - 1)) + 1 >> 1
+            tables[x, n] = min(max(rounded, 0), TABLES - 1)
+
+
+@compiled(f"void(i2[:,:,::1], {NETWORK}, u1[::1], i8, u1[:,:,::1])")
+def find_tables(
+    latent: I16, plan: I64, spatial: I32, inner: I32, mixing: I32, outer: I32, magnitudes: U8, tile_class: Int, into: U8
+) -> None:
+    """Fill `into` (C, H, W) uint8 with the table of each symbol of a latent (C, H, W) int16."""
+    channels, height, width = latent.shape
+    counts = np.zeros((height + 2, width + 2), np.int32)
+    busy = np.empty((height + 2, width + 2, channels, 2), np.int32)
+    _remember_all(latent, magnitudes, counts, busy)
+    hidden, sums = np.zeros(UNITS, np.int32), np.zeros(channels, np.int32)
+    tables = np.zeros((width, channels), np.uint8)
+    for number in range(len(plan)):
+        start, end, colour = plan[number, 0], plan[number, 1], plan[number, 2]
+        for y in range(height):
+            _choose_tables(
+                counts, busy, y, number, tile_class, plan, spatial, inner, mixing, outer, hidden, sums, tables
+            )
+            for x in range((y + colour) & 1, width, 2):
+                for n in range(end - start):
+                    into[start + n, y, x] = tables[x, n]
+
+
+@compiled("i8(i2[:,:,::1], u1[:,::1], i4[:,::1], i2[::1], i8[::1])")
+def cheapest_class(latent: I16, tables: U8, costs: I32, lowest: I16, sizes: I64) -> Int:
+    """Class whose tables (Z, m) code the first pass, the black fields of m channels, at the least cost.
+
+    Parameters
+    ----------
+    costs
+        (T, 256) int32, cost of each column of each table, in any unit.
+    """
+    _, height, width = latent.shape
+    best, least = np.int64(0), np.int64(-1)
+    for k in range(tables.shape[0]):
+        total = np.int64(0)
+        for c in range(tables.shape[1]):
+            table = np.uint64(tables[k, c])
+            for y in range(height):
+                for x in range(y & 1, width, 2):
+                    column = np.int64(latent[c, y, x]) - lowest[table] + 1
+                    if column < 1 or column > sizes[table]:
+                        column = np.int64(0)
+                    total += costs[table, np.uint64(column)]
+        if least < 0 or total < least:
+            best, least = np.int64(k), total
+    return best
+
+
+@compiled(f"i8(i2[:,:,::1], {NETWORK}, u1[::1], i8, u4[:,::1], i2[::1], i8[::1], u4[::1], u1[::1])")
 def scan_latent(
-    latent: NDArray[np.int16],
-    centre: NDArray[np.int16],
-    gain: NDArray[np.int32],
-    own_weight: NDArray[np.int32],
-    cross_weight: NDArray[np.int32],
-    classes: NDArray[np.uint16],
-    spans: NDArray[np.uint32],
-    lowest: NDArray[np.int16],
-    sizes: NDArray[np.int64],
-    coded: NDArray[np.uint32],
-    escapes: NDArray[np.uint8],
-) -> Integer:
+    latent: I16,
+    plan: I64,
+    spatial: I32,
+    inner: I32,
+    mixing: I32,
+    outer: I32,
+    magnitudes: U8,
+    tile_class: Int,
+    spans: U32,
+    lowest: I16,
+    sizes: I64,
+    coded: U32,
+    escapes: U8,
+) -> Int:
     """Find the span of every symbol of a latent, in coding order.
 
     Parameters
@@ -152,43 +223,38 @@ def scan_latent(
     Bytes of `escapes` in use.
     """
     channels, height, width = latent.shape
-    magnitudes = np.zeros((height + 2, width + 3), np.int32)
-    history = np.zeros((height, width), np.int32)
-    row = np.zeros(width, np.int64)
-    contextual = bool((own_weight | cross_weight).any())
+    counts = np.zeros((height + 2, width + 2), np.int32)
+    busy = np.empty((height + 2, width + 2, channels, 2), np.int32)
+    _remember_all(latent, magnitudes, counts, busy)
+    hidden, sums = np.zeros(UNITS, np.int32), np.zeros(channels, np.int32)
+    tables = np.zeros((width, channels), np.uint8)
     place, escaped = np.uint64(0), np.uint64(0)
-    for c in range(channels):
-        weight, across = np.int64(own_weight[c]), np.int64(cross_weight[c])
-        with_contexts = bool(weight | across)
-        table = np.uint64(classes[c, 0])
+    for number in range(len(plan)):
+        start, end, colour = plan[number, 0], plan[number, 1], plan[number, 2]
         for y in range(height):
-            if contextual:
-                _measure(latent[c, y], np.int64(centre[c]), magnitudes[y + 2])
-            if with_contexts:
-                _start_row(magnitudes, history, y, weight, across, row)
-            for x in range(width):
-                if with_contexts:
-                    near = weight * (LEFT * magnitudes[y + 2, x + 1] + LEFT_LEFT * magnitudes[y + 2, x])
-                    table = np.uint64(classes[c, np.uint64(min((row[x] + near) >> ENERGY_BITS, ENERGY_LIMIT))])
-                column = np.int64(latent[c, y, x]) - lowest[table] + 1
-                if column < 1 or column > sizes[table]:
-                    rest = (-column << 1) | 1 if column < 1 else (column - sizes[table] - 1) << 1
-                    while rest > 127:
-                        escapes[escaped] = (rest & 127) | 128
+            _choose_tables(
+                counts, busy, y, number, tile_class, plan, spatial, inner, mixing, outer, hidden, sums, tables
+            )
+            for x in range((y + colour) & 1, width, 2):
+                for n in range(end - start):
+                    table = np.uint64(tables[x, n])
+                    column = np.int64(latent[start + n, y, x]) - lowest[table] + 1
+                    if column < 1 or column > sizes[table]:
+                        rest = (-column << 1) | 1 if column < 1 else (column - sizes[table] - 1) << 1
+                        while rest > 127:
+                            escapes[escaped] = (rest & 127) | 128
+                            escaped += np.uint64(1)
+                            rest >>= 7
+                        escapes[escaped] = rest
                         escaped += np.uint64(1)
-                        rest >>= 7
-                    escapes[escaped] = rest
-                    escaped += np.uint64(1)
-                    column = 0
-                coded[place] = spans[table, np.uint64(column)]
-                place += np.uint64(1)
-        if contextual:
-            _remember(magnitudes, np.int64(gain[c]), history)
+                        column = np.int64(0)
+                    coded[place] = spans[table, np.uint64(column)]
+                    place += np.uint64(1)
     return np.int64(escaped)
 
 
 @compiled("i8(u4[::1], i8, u1[::1])")
-def push_spans(coded: NDArray[np.uint32], bits: Integer, stream: NDArray[np.uint8]) -> Integer:
+def push_spans(coded: U32, bits: Int, stream: U8) -> Int:
     """Code spans from the last to the first, filling `stream` from its end; the states come to lie in front.
 
     Parameters
@@ -223,7 +289,7 @@ def push_spans(coded: NDArray[np.uint32], bits: Integer, stream: NDArray[np.uint
 
 
 @compiled("u8(i8, i8)")
-def _coarse_shift(buckets: Integer, bits: Integer) -> Integer:
+def _coarse_shift(buckets: Int, bits: Int) -> Int:
     shift = bits
     while buckets > 1:
         buckets >>= 1
@@ -232,9 +298,7 @@ def _coarse_shift(buckets: Integer, bits: Integer) -> Integer:
 
 
 @compiled("u8(u1[:,::1], u4[:,::1], u8, u8, u8)")
-def _find(
-    lookup: NDArray[np.uint8], spans: NDArray[np.uint32], table: Integer, slot: Integer, coarse: Integer
-) -> Integer:
+def _find(lookup: U8, spans: U32, table: Int, slot: Int, coarse: Int) -> Int:
     # The last column that starts at or before a slot. Within a bucket that is mostly the first column or the next.
     column = np.uint64(lookup[table, slot >> coarse])
     column += np.uint64(np.uint64(spans[table, column + np.uint64(1)] >> np.uint64(16)) <= slot)
@@ -244,9 +308,7 @@ def _find(
 
 
 @compiled("UniTuple(i8, 2)(u1[::1], i8, i8, i8, i8)")
-def _escaped(
-    stream: NDArray[np.uint8], front: Integer, back: Integer, lowest: Integer, size: Integer
-) -> tuple[Integer, Integer]:
+def _escaped(stream: U8, front: Int, back: Int, lowest: Int, size: Int) -> tuple[Int, Int]:
     # The value and where its bytes begin, or -1 for bytes that are not there or not of an int16.
     rest, places = np.int64(0), np.int64(0)
     while True:
@@ -261,28 +323,30 @@ def _escaped(
     return (value, back) if -32768 <= value <= 32767 else (0, -1)
 
 
-@compiled(f"i8(u1[::1], i8, {MODEL}, u4[:,::1], u1[:,::1], i2[::1], i8[::1], i8, i2[:,:,::1])")
+@compiled(f"i8(u1[::1], i8, {NETWORK}, u1[::1], i8, u4[:,::1], u1[:,::1], i2[::1], i8[::1], i8, i2[:,:,::1])")
 def decode_latent(
-    stream: NDArray[np.uint8],
-    end: Integer,
-    centre: NDArray[np.int16],
-    gain: NDArray[np.int32],
-    own_weight: NDArray[np.int32],
-    cross_weight: NDArray[np.int32],
-    classes: NDArray[np.uint16],
-    spans: NDArray[np.uint32],
-    lookup: NDArray[np.uint8],
-    lowest: NDArray[np.int16],
-    sizes: NDArray[np.int64],
-    bits: Integer,
-    latent: NDArray[np.int16],
-) -> Integer:
+    stream: U8,
+    end: Int,
+    plan: I64,
+    spatial: I32,
+    inner: I32,
+    mixing: I32,
+    outer: I32,
+    magnitudes: U8,
+    tile_class: Int,
+    spans: U32,
+    lookup: U8,
+    lowest: I16,
+    sizes: I64,
+    bits: Int,
+    latent: I16,
+) -> Int:
     """Decode a stream into `latent` (C, H, W) int16.
 
     Parameters
     ----------
     stream
-        uint8: the stream and at least 2 * W + 2 bytes more, so that one row can be read before the end is checked.
+        uint8: the stream and at least 2 * C + 2 bytes more, so that one position can be read before the end is checked.
     end
         Length of the stream itself, at least 8.
 
@@ -291,10 +355,10 @@ def decode_latent(
     0, or 1 if the stream is not one of such a latent coded with these tables; `latent` is then without meaning.
     """
     channels, height, width = latent.shape
-    magnitudes = np.zeros((height + 2, width + 3), np.int32)
-    history = np.zeros((height, width), np.int32)
-    row = np.zeros(width, np.int64)
-    contextual = bool((own_weight | cross_weight).any())
+    counts = np.zeros((height + 2, width + 2), np.int32)
+    busy = np.empty((height + 2, width + 2, channels, 2), np.int32)
+    hidden, sums = np.zeros(UNITS, np.int32), np.zeros(channels, np.int32)
+    tables = np.zeros((width, channels), np.uint8)
     mask, word, shift = np.uint64((1 << bits) - 1), np.uint64(16), np.uint64(bits)
     low, short, coarse = np.uint64(LOW), np.uint64(0xFFFF), _coarse_shift(lookup.shape[1], bits)
     first, second = np.uint64(0), np.uint64(0)
@@ -302,40 +366,32 @@ def decode_latent(
         first |= np.uint64(stream[k]) << np.uint64(8 * k)
         second |= np.uint64(stream[4 + k]) << np.uint64(8 * k)
     front, back = np.uint64(8), np.int64(end)
-    for c in range(channels):
-        weight, across = np.int64(own_weight[c]), np.int64(cross_weight[c])
-        middle = np.int64(centre[c])
-        with_contexts = bool(weight | across)
-        table = np.uint64(classes[c, 0])
+    for number in range(len(plan)):
+        start, stop, colour = plan[number, 0], plan[number, 1], plan[number, 2]
         for y in range(height):
-            if with_contexts:
-                _start_row(magnitudes, history, y, weight, across, row)
-            left = left_left = np.int64(0)
-            for x in range(width):
-                if with_contexts:
-                    near = weight * (LEFT * left + LEFT_LEFT * left_left)
-                    table = np.uint64(classes[c, np.uint64(min((row[x] + near) >> ENERGY_BITS, ENERGY_LIMIT))])
-                slot = first & mask
-                column = _find(lookup, spans, table, slot, coarse)
-                span = np.uint64(spans[table, column])
-                state = (span & short) * (first >> shift) + slot - (span >> word)
-                refill = np.uint64(stream[front]) | np.uint64(stream[front + np.uint64(1)]) << np.uint64(8)
-                if state < low:
-                    state = (state << word) | refill
-                    front += np.uint64(2)
-                first, second = second, state
-                value = np.int64(lowest[table]) + np.int64(column) - 1
-                if column == 0:
-                    value, back = _escaped(stream, np.int64(front), back, np.int64(lowest[table]), sizes[table])
-                    if back < 0:
-                        return DAMAGED
-                latent[c, y, x] = value
-                if with_contexts:
-                    left_left, left = left, np.int64(min(abs(int(value) - int(middle)), MAGNITUDE_LIMIT))
-            if np.int64(front) > back:
-                return DAMAGED
-            if contextual:
-                _measure(latent[c, y], middle, magnitudes[y + 2])
-        if contextual:
-            _remember(magnitudes, np.int64(gain[c]), history)
+            _choose_tables(
+                counts, busy, y, number, tile_class, plan, spatial, inner, mixing, outer, hidden, sums, tables
+            )
+            for x in range((y + colour) & 1, width, 2):
+                for n in range(stop - start):
+                    table = np.uint64(tables[x, n])
+                    slot = first & mask
+                    column = _find(lookup, spans, table, slot, coarse)
+                    span = np.uint64(spans[table, column])
+                    state = (span & short) * (first >> shift) + slot - (span >> word)
+                    refill = np.uint64(stream[front]) | np.uint64(stream[front + np.uint64(1)]) << np.uint64(8)
+                    if state < low:
+                        state = (state << word) | refill
+                        front += np.uint64(2)
+                    first, second = second, state
+                    value = np.int64(lowest[table]) + np.int64(column) - 1
+                    if column == 0:
+                        value, back = _escaped(stream, np.int64(front), back, np.int64(lowest[table]), sizes[table])
+                        if back < 0:
+                            return DAMAGED
+                    latent[start + n, y, x] = value
+                    if value != 0:
+                        _remember(np.int64(value), start + n, y, x, magnitudes, counts, busy)
+                if np.int64(front) > back:
+                    return DAMAGED
     return 0 if first == low and second == low and np.int64(front) == back else DAMAGED

@@ -1,10 +1,10 @@
 """Integer latents of one tile to one stream of bytes, and back.
 
-    latent (C, h, w) -> spans by context -> rANS, two states -> states | words -> | <- escaped values | CRC32C
+    latent (C, h, w) -> class, spans by table -> rANS, two states -> class | states | words -> | <- escapes | CRC32C
 
 A stream stands alone: it can be decoded without any other, given the latent's shape and the entropy model it was coded
 with. Every int16 value can be coded: what the tables do not cover is escaped and costs some three bytes. A stream has
-12 bytes of overhead, and no lengths: words are read from the front, escapes from the back, and the two must meet.
+13 bytes of overhead, and no lengths: words are read from the front, escapes from the back, and the two must meet.
 
 Damage is found by the checksum, before anything is decoded. Should it pass, the decoder still never reads outside the
 stream, never runs longer than the latent has symbols, and refuses a stream that does not end where it must. Nothing
@@ -19,13 +19,14 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
-from wsicomp.codec.contexts import as_int16
 from wsicomp.codec.entropy_model import EntropyModel
-from wsicomp.codec.kernels import decode_latent, push_spans, scan_latent
+from wsicomp.codec.kernels import MAGNITUDES, decode_latent, push_spans, scan_latent
+from wsicomp.codec.scales import as_int16
 from wsicomp.errors import LatentError
 
 __all__ = ["decode", "encode"]
 
+CLASS_BYTES = 1
 STATE_BYTES = 8
 CHECKSUM_BYTES = 4
 ESCAPE_BYTES = 3  # of one value, at most
@@ -50,14 +51,12 @@ def encode(latent: NDArray[np.integer[Any]], model: EntropyModel) -> bytes:
     _check_channels(values.shape, model)
     coded = np.empty(values.size, np.uint32)
     escapes = np.empty(values.size * ESCAPE_BYTES, np.uint8)
-    contexts, tables = model.contexts, model.tables
+    tables, tile_class = model.tables, model.classify(values)
     escaped = scan_latent(
         values,
-        contexts.centre,
-        contexts.gain,
-        contexts.own_weight,
-        contexts.cross_weight,
-        model.table_by_energy,
+        *model.scales.network,
+        MAGNITUDES,
+        tile_class,
         tables.spans,
         tables.lowest,
         tables.sizes,
@@ -66,7 +65,7 @@ def encode(latent: NDArray[np.integer[Any]], model: EntropyModel) -> bytes:
     )
     stream = np.empty(2 * values.size + STATE_BYTES, np.uint8)
     start = push_spans(coded, tables.bits, stream)
-    body = stream[start:].tobytes() + escapes[:escaped][::-1].tobytes()
+    body = bytes([tile_class]) + stream[start:].tobytes() + escapes[:escaped][::-1].tobytes()
     checksum: int = google_crc32c.value(body)
     return body + checksum.to_bytes(CHECKSUM_BYTES, "little")
 
@@ -95,23 +94,25 @@ def decode(
         If the shape is not of the model's channels.
     """
     _check_channels(shape, model)
-    if len(data) < STATE_BYTES + CHECKSUM_BYTES:
+    if len(data) < CLASS_BYTES + STATE_BYTES + CHECKSUM_BYTES:
         raise LatentError(f"a coded latent of {len(data)} bytes is cut short")
     body = data[:-CHECKSUM_BYTES]
     if google_crc32c.value(body) != int.from_bytes(data[-CHECKSUM_BYTES:], "little"):
         raise LatentError("a coded latent does not match its checksum")
-    stream = np.zeros(len(body) + 2 * shape[2] + 2, np.uint8)
-    stream[: len(body)] = np.frombuffer(body, np.uint8)
+    tile_class = body[0]
+    if tile_class >= model.scales.classes:
+        raise LatentError(f"a coded latent is of class {tile_class}, which its entropy model does not have")
+    coded = np.frombuffer(body, np.uint8)[CLASS_BYTES:]
+    stream = np.zeros(len(coded) + 2 * shape[0] + 2, np.uint8)
+    stream[: len(coded)] = coded
     latent = np.empty(shape, np.int16)
-    contexts, tables = model.contexts, model.tables
+    tables = model.tables
     damaged = decode_latent(
         stream,
-        len(body),
-        contexts.centre,
-        contexts.gain,
-        contexts.own_weight,
-        contexts.cross_weight,
-        model.table_by_energy,
+        len(coded),
+        *model.scales.network,
+        MAGNITUDES,
+        tile_class,
         tables.spans,
         tables.lookup,
         tables.lowest,

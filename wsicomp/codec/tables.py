@@ -1,6 +1,6 @@
-"""Probabilities of symbols as integer frequencies, and which of them a channel and a context use.
+"""Probabilities of symbols as integer frequencies.
 
-    counts (C, N, 256) -> quantised to a sum of 2**bits -> T different tables + index (C, N) into them
+    counts (T, 256) -> quantised to a sum of 2**bits -> T tables
 
 A table covers one run of values, `lowest` to `lowest + size - 1`, and escapes all others: column 0 of every table is
 the escape, columns 1 to `size` are the values. Each column in use has a frequency of at least 1, so whatever is coded
@@ -9,7 +9,7 @@ less than keeping them.
 
 All of it is integer arithmetic: frequencies are shares by largest remainder, ties going to the lower column. So the
 same counts make the same tables on every machine, and a digest of them names them. This module does not code anything,
-and does not know what a context is.
+and does not know when a table is used.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ MAX_TABLES = 65_535
 
 @dataclass(frozen=True, eq=False)
 class FrequencyTables:
-    """A set of T frequency tables and the one that each channel uses in each context.
+    """A set of T frequency tables.
 
     Parameters
     ----------
@@ -48,32 +48,26 @@ class FrequencyTables:
         (T, 256) uint16: column 0 the escape, then the values from `lowest` on, then zeros.
     lowest
         (T,) int16, the value of column 1.
-    index
-        (C, N) uint16, table of channel c in context n, below T.
 
     Raises
     ------
     ValueError
-        If an array has another type or shape, or a table cannot be decoded with: no escape, a gap, a wrong sum, values
-        outside int16, or an index to no table.
+        If an array has another type or shape, or a table cannot be decoded with: no escape, a gap, a wrong sum, or
+        values outside int16.
     """
 
     bits: int
     frequencies: NDArray[np.uint16]
     lowest: NDArray[np.int16]
-    index: NDArray[np.uint16]
 
     def __post_init__(self) -> None:
         if not MIN_BITS <= self.bits <= MAX_BITS:
             raise ValueError(f"tables of {self.bits} bits; use {MIN_BITS} to {MAX_BITS}")
         _check_array("frequencies", self.frequencies, np.uint16, 2)
         _check_array("lowest", self.lowest, np.int16, 1)
-        _check_array("index", self.index, np.uint16, 2)
         count, columns = self.frequencies.shape
         if columns != COLUMNS or not 1 <= count <= MAX_TABLES or len(self.lowest) != count:
             raise ValueError(f"frequencies {self.frequencies.shape} and {len(self.lowest)} lowest values do not match")
-        if min(self.index.shape) < 1 or int(self.index.max()) >= count:
-            raise ValueError(f"index {self.index.shape} is empty or points past the {count} tables")
         used = self.frequencies > 0
         if not used[:, :2].all() or (np.diff(used.astype(np.int8), axis=1) > 0).any():
             raise ValueError("a table lacks its escape or its first value, or has a gap")
@@ -83,16 +77,16 @@ class FrequencyTables:
             raise ValueError("a table has values beyond int16")
 
     @classmethod
-    def from_counts(cls, counts: NDArray[np.int64], lowest: NDArray[np.int16], *, bits: int) -> Self:
-        """Build tables from how often each symbol was seen; equal tables are kept once.
+    def from_counts(cls, counts: NDArray[np.int64], lowest: int, *, bits: int) -> Self:
+        """Build tables from how often each symbol was seen.
 
         Parameters
         ----------
         counts
-            (C, N, 256) int64, not negative, below 2**48 in sum for each channel and context: column 0 counts values
-            outside the window, column j the value `lowest[c] + j - 1`.
+            (T, 256) int64, not negative, below 2**48 in sum for each table: column 0 counts values outside the window,
+            column j the value `lowest + j - 1`.
         lowest
-            (C,) int16, where each channel's window begins.
+            Where the window begins.
         bits
             The tables' sum is 2**bits.
 
@@ -101,24 +95,13 @@ class FrequencyTables:
         ValueError
             If the counts have another shape, or are negative, or more than can be shared out exactly.
         """
-        if counts.ndim != 3 or counts.shape[2] != COLUMNS or counts.shape[0] != len(lowest):
-            raise ValueError(f"counts {counts.shape} are not (C, N, {COLUMNS}) for {len(lowest)} channels")
+        if counts.ndim != 2 or counts.shape[1] != COLUMNS:
+            raise ValueError(f"counts {counts.shape} are not (T, {COLUMNS})")
         if not MIN_BITS <= bits <= MAX_BITS:
             raise ValueError(f"tables of {bits} bits; use {MIN_BITS} to {MAX_BITS}")
-        channels, contexts, _ = counts.shape
-        known: dict[tuple[int, bytes], int] = {}
-        rows: list[NDArray[np.uint16]] = []
-        index = np.empty((channels, contexts), np.uint16)
-        for c in range(channels):
-            for n in range(contexts):
-                skipped, row = quantise_counts(counts[c, n], bits)
-                key = (int(lowest[c]) + skipped, row.tobytes())
-                if key not in known:
-                    known[key] = len(rows)
-                    rows.append(row)
-                index[c, n] = known[key]
-        first = np.array([value for value, _ in known], np.int16)
-        return cls(bits, np.stack(rows), first, index)
+        shared = [quantise_counts(row, bits) for row in counts]
+        first = np.array([lowest + skipped for skipped, _ in shared], np.int16)
+        return cls(bits, np.stack([row for _, row in shared]), first)
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
@@ -130,9 +113,7 @@ class FrequencyTables:
             If an array is missing or is not what a table needs.
         """
         try:
-            packed, sizes, lowest, index, bits = (
-                arrays[n] for n in ("frequencies", "sizes", "lowest", "index", "bits")
-            )
+            packed, sizes, lowest, bits = (arrays[n] for n in ("frequencies", "sizes", "lowest", "bits"))
         except KeyError as error:
             raise ValueError(f"tables lack the array {error}") from None
         _check_array("frequencies", packed, np.uint16, 1)
@@ -143,7 +124,7 @@ class FrequencyTables:
             raise ValueError(f"tables have {len(bits)} bits entries and {len(packed)} frequencies, against their sizes")
         frequencies = np.zeros(used.shape, np.uint16)
         frequencies[used] = packed
-        return cls(int(bits[0]), frequencies, lowest, index)
+        return cls(int(bits[0]), frequencies, lowest.copy())  # compiled loops take no read-only array
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Everything that makes these tables, as integer arrays for a weights file; columns not in use are left out."""
@@ -152,7 +133,6 @@ class FrequencyTables:
             "frequencies": self.frequencies[self.frequencies > 0],
             "sizes": self.sizes.astype(np.uint8),
             "lowest": self.lowest,
-            "index": self.index,
         }
 
     @cached_property

@@ -1,6 +1,7 @@
 """Random training crops: organs drawn evenly, stains varied, each batch a pure function of its seed and step.
 
-    image -> crop -> rotation, flip -> optical density -> random mixing of its channels -> intensity
+    image -> crop, often a larger or smaller one resampled -> rotation, flip
+          -> optical density -> random mixing of its channels -> intensity
 
 Stains absorb, so their colours add in optical density (Beer and Lambert; Ruifrok & Johnston, 2001): a random matrix
 near the identity turns one laboratory's haematoxylin and eosin into another's, or into the brown of an immunostain.
@@ -9,11 +10,13 @@ Because a batch depends on nothing but (seed, step), a run that is resumed sees 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from wsicomp.datasets.patches import PatchTable
 from wsicomp.errors import DataError
@@ -21,6 +24,14 @@ from wsicomp.errors import DataError
 __all__ = ["CropSampler", "restain"]
 
 DEFAULT_STAIN = 0.12
+DEFAULT_SCALED = 0.4
+STAINED = 0.5
+"""Share of the crops that are restained; the others keep their laboratory's colours."""
+
+FADED = 0.1
+"""Share of the restained crops that are faded towards glass, of which patches of tissue hold too little to learn."""
+MAX_SCALE = 2.0
+"""Largest side of a crop that is resampled, over what it becomes; the smallest is one over it."""
 
 DENSITY = -np.log((np.arange(256, dtype=np.float32) + 1) / 256)
 """Optical density of each of the 256 grey values; white has none."""
@@ -38,11 +49,15 @@ class CropSampler:
         Side of a crop; no image may be smaller.
     stain
         Standard deviation of the entries of the mixing matrix about the identity; 0 leaves colours as they are.
+    scaled
+        Share of the crops that are cut larger or smaller and resampled, as another magnification would show them; what
+        is enlarged is as smooth as the slides of a scanner that resolves less than it samples.
     """
 
     images: dict[str, list[NDArray[np.uint8]]]
     crop_px: int
     stain: float = DEFAULT_STAIN
+    scaled: float = DEFAULT_SCALED
     organs: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -72,16 +87,36 @@ class CropSampler:
         rng = np.random.default_rng([seed, step])
         return np.stack([self._crop(rng) for _ in range(size)])
 
+    def batches(self, size: int, *, seed: int, first: int, last: int) -> Iterator[NDArray[np.uint8]]:
+        """Batches of the steps from `first` to before `last`, drawn in another thread while the last one is used."""
+        with ThreadPoolExecutor(1, "crops") as pool:
+            drawn = pool.submit(self.batch, size, seed=seed, step=first)
+            for step in range(first + 1, last + 1):
+                batch = drawn.result()
+                if step < last:
+                    drawn = pool.submit(self.batch, size, seed=seed, step=step)
+                yield batch
+
     def _crop(self, rng: np.random.Generator) -> NDArray[np.uint8]:
         images = self.images[self.organs[rng.integers(len(self.organs))]]
         image = images[rng.integers(len(images))]
-        y = rng.integers(image.shape[0] - self.crop_px + 1)
-        x = rng.integers(image.shape[1] - self.crop_px + 1)
-        crop = np.rot90(image[y : y + self.crop_px, x : x + self.crop_px], int(rng.integers(4)))
+        side = self.crop_px
+        if rng.random() < self.scaled:
+            side = min(round(side * MAX_SCALE ** rng.uniform(-1, 1)), *image.shape[:2])
+        y = rng.integers(image.shape[0] - side + 1)
+        x = rng.integers(image.shape[1] - side + 1)
+        crop = image[y : y + side, x : x + side]
+        if side != self.crop_px:
+            resampled = Image.fromarray(np.ascontiguousarray(crop)).resize(
+                (self.crop_px,) * 2, Image.Resampling.LANCZOS
+            )
+            crop = np.asarray(resampled)
+        crop = np.rot90(crop, int(rng.integers(4)))
         if rng.integers(2):
             crop = crop[:, ::-1]
-        if self.stain:
-            crop = restain(crop, np.eye(3) + rng.normal(0, self.stain, (3, 3)))
+        if self.stain and rng.random() < STAINED:
+            mixing = np.eye(3) + rng.normal(0, self.stain, (3, 3))
+            crop = restain(crop, mixing * rng.uniform(0, 0.5) if rng.random() < FADED else mixing)
         return np.ascontiguousarray(crop.transpose(2, 0, 1))  # (3, crop_px, crop_px)
 
 

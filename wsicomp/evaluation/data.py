@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,11 +31,14 @@ class ChosenClassifier:
         Names of the negative and the positive class; None where the file does not say.
     threshold
         Probability calibrated on validation patches when it was trained; None where the file does not say.
+    sha256
+        SHA-256 of the file, 64 lowercase hexadecimal digits.
     """
 
     classifier: FrozenClassifier
     classes: tuple[str, str] | None
     threshold: float | None
+    sha256: str
 
 
 def choose_classifier(source: str, device: torch.device) -> ChosenClassifier:
@@ -46,13 +50,15 @@ def choose_classifier(source: str, device: torch.device) -> ChosenClassifier:
         If it cannot be loaded.
     """
     if source.lower().endswith(".onnx"):
-        return ChosenClassifier(OnnxClassifier(Path(source)), None, None)
+        network = OnnxClassifier(Path(source))
+        return ChosenClassifier(network, None, None, hashlib.sha256(Path(source).read_bytes()).hexdigest())
     model = load_model(source, key=CLASSIFIER)
     notes = model.notes
     return ChosenClassifier(
         TorchClassifier(model.module, model.name, device),
         (notes["negative"], notes["positive"]) if {"negative", "positive"} <= notes.keys() else None,
         float(notes["threshold"]) if "threshold" in notes else None,
+        model.sha256,
     )
 
 

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from wsicomp.datasets.sheet import PatchSheet
 from wsicomp.evaluation.study import Reconstruction
 from wsicomp.pipeline.encode import DEFAULT_READERS, encode_source
+from wsicomp.pipeline.floor import Floor
 from wsicomp.pipeline.tile_codec import TileCodec
+from wsicomp.pipeline.view import read_tiles
 from wsicomp.progress import Progress, silent
 from wsicomp.store.reader import StoreReader
 
@@ -22,7 +24,12 @@ __all__ = ["reconstruct"]
 
 
 def reconstruct(
-    name: str, patches: NDArray[np.uint8], codec: TileCodec, *, progress: Progress = silent
+    name: str,
+    patches: NDArray[np.uint8],
+    codec: TileCodec,
+    *,
+    floor: Floor | None = None,
+    progress: Progress = silent,
 ) -> Reconstruction:
     """Encode patches into a store, weigh it, and decode it again.
 
@@ -32,6 +39,8 @@ def reconstruct(
         How messages call the patches.
     patches
         (N, S, S, 3) uint8.
+    floor
+        What no patch may be below; None takes each as the codec makes it.
 
     Returns
     -------
@@ -47,15 +56,14 @@ def reconstruct(
     sheet = PatchSheet(name, patches)
     with tempfile.TemporaryDirectory(prefix="wsicomp-") as folder:
         store = Path(folder) / "patches.zarr"
-        encoded = encode_source(sheet, store, codec, readers=DEFAULT_READERS, progress=progress)
+        encoded = encode_source(sheet, store, codec, floor=floor, readers=DEFAULT_READERS, progress=progress)
         x_hat = np.empty_like(patches)
         size = patches.shape[1]
         with StoreReader(store) as reader:
             for start in range(0, len(patches), codec.batch_size):
                 places = range(start, min(start + codec.batch_size, len(patches)))
-                latents = [reader.read_latents(0, *divmod(index, sheet.cols)) for index in places]
-                decoded = codec.decode(np.stack([latent for latent in latents if latent is not None]))
-                x_hat[start : places.stop] = decoded[:, :size, :size]
+                decoded = read_tiles(reader, codec, 0, [divmod(index, sheet.cols) for index in places])
+                x_hat[start : places.stop] = [tile[:size, :size] for tile in decoded if tile is not None]
     return Reconstruction(
         codec=codec.key if codec.latent_dtype in ("int8", "int16") else f"{codec.key} {codec.latent_dtype}",
         depth=codec.depth,

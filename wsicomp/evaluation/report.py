@@ -102,7 +102,7 @@ def row_name(row: Row) -> str:
     if row["depth"] is not None and row["codec"] != ORIGINAL:
         parts.append(f"depth {row['depth']}")
     if row["quality"] is not None:
-        parts.append(f"quality {row['quality']}")
+        parts.append(f"quality {row['quality']:g}")
     return " ".join(parts)
 
 
@@ -159,7 +159,7 @@ def to_markdown(rows: Sequence[Row]) -> str:
     columns: dict[str, Callable[[Row], str]] = {
         "codec": lambda row: str(row["codec"]),
         "depth": lambda row: _number(row["depth"], "d"),
-        "quality": lambda row: _number(row["quality"], "d"),
+        "quality": lambda row: _number(row["quality"], "g"),
         "elements": lambda row: _number(row["element_ratio"], ".2%"),
         "bits/px": lambda row: _number(row["bits_per_pixel"], ".3f"),
         "PSNR dB": lambda row: _number(row["psnr_db"], ".2f"),

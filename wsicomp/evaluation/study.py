@@ -102,7 +102,7 @@ class Reconstruction:
 
     codec: str
     depth: int | None
-    quality: int | None
+    quality: float | None
     latent_elements: int | None
     bytes: int
     x_hat: NDArray[np.uint8]

@@ -4,16 +4,18 @@
                               |      |      |       |
                             head 1  head 2  head 3  head 4             y = gain(quality) * head(features)
                               |      |      |       |
-                            y_hat = round(y), integers                 -> entropy coder
+                            symbols = round(y - mean), integers        -> entropy coder
                               |      |      |       |
-                           decoder 1 .. decoder 4                      x_hat = decoder(y_hat / gain(quality))
+                           decoder 1 .. decoder 4                      x_hat = decoder((mean + symbols) / gain(quality))
+
+A mean is predicted from the symbols that are coded before it (`slices`).
 
 Nothing is convolved at full resolution: pixels are folded into channels at the start and unfolded at the end (Shi et
 al., 2016), and residual blocks work with a depthwise 5x5 and two pointwise convolutions (Liu et al., 2022). The quality
 within a depth is one gain per channel, learned for eight levels and interpolated in the logarithm between them (Cui et
 al., 2021): one set of weights serves every rate.
 
-A decoder costs at most 5 kMAC per pixel, and the encoder at most 10 (`macs_per_pixel`, held by a test).
+With the means, a decoder costs at most 5 kMAC per pixel and the encoder at most 10 (`macs_per_pixel`, held by a test).
 """
 
 from __future__ import annotations
@@ -22,8 +24,11 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from wsicomp.errors import ConfigError
+from wsicomp.models.layers import ResidualBlock
+from wsicomp.models.slices import SLICES, MeanPredictor
 
 __all__ = ["DEPTHS", "LATENT_CHANNELS", "QUALITIES", "Wsic", "macs_per_pixel"]
 
@@ -33,37 +38,35 @@ FIRST_GAIN_SPAN = 2.4
 """Logarithm of the finest quality's gain over the coarsest's, before training."""
 
 TRUNK_CHANNELS = (24, 64, 128, 160)
-LATENT_CHANNELS = (12, 24, 64, 128)
+LATENT_CHANNELS = tuple(sum(SLICES[depth]) for depth in range(1, DEPTHS + 1))
 TRUNK_BLOCKS = (1, 1, 3, 3)
 DECODER_BLOCKS = ((2,), (2, 1), (2, 2, 1), (2, 2, 1, 1))
 """For each depth the residual blocks at its own resolution and at the finer ones, coarsest first."""
 
-EXPANSION = (2.0, 2.0, 1.5, 2.0)
+EXPANSION = (2.0, 1.5, 1.5, 1.5)
 """Width of a residual block's middle over its ends, at 1/2, 1/4, 1/8 and 1/16."""
-
-
-class ResidualBlock(nn.Module):
-    """Depthwise 5x5, pointwise to the middle width, GELU, pointwise back; added to its input."""
-
-    def __init__(self, channels: int, expansion: float) -> None:
-        super().__init__()
-        middle = round(channels * expansion)
-        self.body = nn.Sequential(
-            nn.Conv2d(channels, channels, 5, padding=2, padding_mode="replicate", groups=channels),
-            nn.Conv2d(channels, middle, 1),
-            nn.GELU(),
-            nn.Conv2d(middle, channels, 1),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Refine features (N, C, h, w)."""
-        refined: Tensor = x + self.body(x)
-        return refined
 
 
 def blocks(count: int, stage: int) -> list[nn.Module]:
     """Residual blocks of one resolution; stage 0 is 1/2."""
     return [ResidualBlock(TRUNK_CHANNELS[stage], EXPANSION[stage]) for _ in range(count)]
+
+
+class Stage(nn.Sequential):
+    """One resolution of the trunk: pixels folded into channels, a convolution that mixes them, and blocks."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features (N, C, h, w) to (N, C', h / 2, w / 2)."""
+        fold, shrink, *refine = self.children()
+        if isinstance(shrink, nn.Conv2d) and shrink.kernel_size == (1, 1):
+            # Folding two by two pixels and mixing them is one convolution with steps of two, and saves a copy.
+            channels = x.shape[1]
+            x = functional.conv2d(x, shrink.weight.view(-1, channels, 2, 2), shrink.bias, stride=2)
+        else:
+            x = shrink(fold(x))
+        for block in refine:
+            x = block(x)
+        return x
 
 
 class Decoder(nn.Sequential):
@@ -99,18 +102,18 @@ class Wsic(nn.Module):
         self.trunk = nn.ModuleList()
         before = 3
         for stage, channels in enumerate(TRUNK_CHANNELS[: max(depths)]):
-            kernel = 3 if stage == 0 else 1
-            self.trunk.append(
-                nn.Sequential(
-                    nn.PixelUnshuffle(2),
-                    nn.Conv2d(4 * before, channels, kernel, padding=kernel // 2, padding_mode="replicate"),
-                    *blocks(TRUNK_BLOCKS[stage], stage),
-                )
+            # A convolution of one pixel has no border to repeat, and copying it would take time.
+            shrink = (
+                nn.Conv2d(4 * before, channels, 1)
+                if stage
+                else nn.Conv2d(4 * before, channels, 3, padding=1, padding_mode="replicate")
             )
+            self.trunk.append(Stage(nn.PixelUnshuffle(2), shrink, *blocks(TRUNK_BLOCKS[stage], stage)))
             before = channels
         latents = {str(depth): LATENT_CHANNELS[depth - 1] for depth in depths}
         self.heads = nn.ModuleDict({d: nn.Conv2d(TRUNK_CHANNELS[int(d) - 1], m, 1) for d, m in latents.items()})
         self.decoders = nn.ModuleDict({d: Decoder(int(d)) for d in latents})
+        self.means = nn.ModuleDict({d: MeanPredictor(SLICES[int(d)]) for d in latents})
         # Logarithms, so that gains stay positive and qualities interpolate geometrically.
         start = torch.linspace(0.0, FIRST_GAIN_SPAN, QUALITIES)[:, None]
         self.log_gains = nn.ParameterDict({d: nn.Parameter(start.repeat(1, m)) for d, m in latents.items()})
@@ -127,8 +130,8 @@ class Wsic(nn.Module):
         self._check(depth)
         return LATENT_CHANNELS[depth - 1]
 
-    def encode(self, x: Tensor, depth: int, quality: Tensor) -> Tensor:
-        """Encode pictures into scaled latents, not yet rounded.
+    def analyse(self, x: Tensor, depth: int, quality: Tensor) -> Tensor:
+        """Latents before quantisation.
 
         Parameters
         ----------
@@ -140,17 +143,19 @@ class Wsic(nn.Module):
         Returns
         -------
         Tensor
-            y, (N, M, H / 2**depth, W / 2**depth); rounding it gives the symbols.
+            y, (N, M, H / 2**depth, W / 2**depth), scaled by the quality's gains.
         """
         self._check(depth)
         features = x - 0.5
         for stage in list(self.trunk)[:depth]:
             features = stage(features)
-        y: Tensor = self.heads[str(depth)](features) * gain(self.log_gains[str(depth)], quality)
+        # What is rounded next needs more than the eight bits of bfloat16's mantissa.
+        with torch.autocast(features.device.type, enabled=False):
+            y: Tensor = self.heads[str(depth)](features.float()) * self.gain(depth, quality)
         return y
 
-    def decode(self, y_hat: Tensor, depth: int, quality: Tensor) -> Tensor:
-        """Decode symbols (N, M, h, w) to pictures x_hat (N, 3, h * 2**depth, w * 2**depth), about [0, 1]."""
+    def synthesise(self, y_hat: Tensor, depth: int, quality: Tensor) -> Tensor:
+        """Pictures x_hat (N, 3, h * 2**depth, w * 2**depth), about [0, 1], of quantised latents (N, M, h, w)."""
         self._check(depth)
         features = y_hat * gain(self.log_inverse_gains[str(depth)], quality)
         *inner, last, unfold = self.decoders[str(depth)].children()
@@ -160,6 +165,35 @@ class Wsic(nn.Module):
         with torch.autocast(features.device.type, enabled=False):
             x_hat: Tensor = unfold(last(features.float())) + 0.5
         return x_hat
+
+    def quantise(self, y: Tensor, depth: int, quality: Tensor) -> tuple[Tensor, Tensor]:
+        """Residuals y - mean, not yet rounded, and quantised latents y_hat; with gradients, for training."""
+        with torch.autocast(y.device.type, enabled=False):
+            residuals, y_hat = self.means[str(depth)](y.float(), self.gain(depth, quality))
+        return residuals, y_hat
+
+    def encode(self, x: Tensor, depth: int, quality: Tensor, inside: Tensor | None = None) -> Tensor:
+        """Symbols (N, M, h, w), whole numbers within int16, of pictures x (N, 3, H, W) in [0, 1].
+
+        `inside` (N, 1, h, w) is 0 where a latent lies beyond the slide's edge and is not stored, 1 elsewhere; a decoder
+        finds zeros there, so the encoder must predict from zeros too.
+        """
+        y = self.analyse(x, depth, quality)
+        kept = torch.ones_like(y[:, :1]) if inside is None else inside
+        with torch.autocast(x.device.type, enabled=False):
+            symbols: Tensor = self.means[str(depth)].residuals(y, self.gain(depth, quality), kept)  # type: ignore[operator]
+        return symbols
+
+    def decode(self, symbols: Tensor, depth: int, quality: Tensor) -> Tensor:
+        """Decode symbols (N, M, h, w) to pictures x_hat (N, 3, h * 2**depth, w * 2**depth), about [0, 1]."""
+        self._check(depth)
+        with torch.autocast(symbols.device.type, enabled=False):
+            y_hat = self.means[str(depth)].restore(symbols.float(), self.gain(depth, quality))  # type: ignore[operator]
+        return self.synthesise(y_hat, depth, quality)
+
+    def gain(self, depth: int, quality: Tensor) -> Tensor:
+        """Gains (N, M, 1, 1) of a depth at qualities (N,)."""
+        return gain(self.log_gains[str(depth)], quality)
 
     def _check(self, depth: int) -> None:
         if depth not in self.depths:

@@ -1,40 +1,50 @@
 """Many slides into many stores: which store each slide becomes, what is skipped, what failed.
 
 inputs, output -> plan -> [Job(slide, store)] -> for each: probe in a child process -> encode -> Outcome
+
+`manifest` makes the jobs of a CSV file instead, `share` takes one machine's part of them, and `status` writes down how
+they end.
 """
 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from wsicomp.disk import explain
-from wsicomp.errors import ConfigError, SlideError, StoreError, WsicompError
-from wsicomp.pipeline.encode import Encoded, encode_source
-from wsicomp.pipeline.tile_codec import TileCodec
+from wsicomp.errors import ConfigError, SlideError, StoreError, StoreTooLarge, WsicompError
+from wsicomp.pipeline.encode import Encoded, Engine, count_raised, encode_source
+from wsicomp.pipeline.floor import Floor
+from wsicomp.pipeline.target import CodecChoice
 from wsicomp.progress import Progress, silent
+from wsicomp.slides.native import Reader
 from wsicomp.slides.probe import probe
 from wsicomp.slides.slide import SAME_MPP, Slide
 from wsicomp.store.reader import StoreReader
 from wsicomp.store.verify import verify
 
-__all__ = ["SLIDE_SUFFIXES", "Job", "Outcome", "SlideSettings", "plan", "run"]
+__all__ = ["SLIDE_SUFFIXES", "Job", "Outcome", "SlideSettings", "check_stores", "plan", "run", "store_suffix"]
 
 SLIDE_SUFFIXES = frozenset(
     {".svs", ".tif", ".tiff", ".ndpi", ".vms", ".vmu", ".scn", ".mrxs", ".svslide", ".bif", ".czi"}
 )
 """What is taken for a slide in a folder; a slide that is named itself may end in anything."""
 
+LIMIT_TRIES = 4
+"""How often a slide is encoded to come under a limit of bytes."""
+
 
 @dataclass(frozen=True)
 class Job:
-    """One slide and the store that it is to become."""
+    """One slide and the store that it is to become; `mpp` where this slide has one of its own to be encoded at."""
 
     slide: Path
     store: Path
+    mpp: float | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +66,7 @@ class SlideSettings:
     max_levels: int | None = None
     tissue_only: bool = True
     tissue_threshold: int | None = None
+    reader: Reader = "auto"
 
     def open(self, path: Path) -> Slide:
         """Open a slide with these settings.
@@ -67,13 +78,14 @@ class SlideSettings:
         ConfigError
             If the settings do not fit it.
         """
-        threshold = {} if self.tissue_threshold is None else {"tissue_threshold": self.tissue_threshold}
+        threshold: dict[str, Any] = {} if self.tissue_threshold is None else {"tissue_threshold": self.tissue_threshold}
         return Slide(
             path,
             mpp=self.mpp,
             tile_size=self.tile_size,
             max_levels=self.max_levels,
             tissue_only=self.tissue_only,
+            reader=self.reader,
             **threshold,
         )
 
@@ -94,7 +106,7 @@ def plan(inputs: Sequence[Path], output: Path | None, *, zipped: bool = False) -
     ConfigError
         If a folder holds no slide, or two slides would become one store.
     """
-    suffix = ".zarr.zip" if zipped else ".zarr"
+    suffix = store_suffix(zipped)
     slides: list[Path] = []
     for path in inputs:
         if path.is_dir():
@@ -111,23 +123,43 @@ def plan(inputs: Sequence[Path], output: Path | None, *, zipped: bool = False) -
             raise ConfigError(f"{output}: a store of this kind ends in {suffix}")
         return [Job(slides[0], output)]
     jobs = [Job(slide, (output or slide.parent) / (slide.stem + suffix)) for slide in slides]
-    stores: dict[Path, Path] = {}
-    for job in jobs:
-        if job.store in stores:
-            raise ConfigError(f"{stores[job.store]} and {job.slide}: would both become {job.store}; rename one")
-        stores[job.store] = job.slide
+    check_stores(jobs)
     return jobs
+
+
+def store_suffix(zipped: bool) -> str:
+    """How the name of a store ends."""
+    return ".zarr.zip" if zipped else ".zarr"
+
+
+def check_stores(jobs: Sequence[Job]) -> None:
+    """Refuse jobs of which two have one store.
+
+    Raises
+    ------
+    ConfigError
+        If there are such; the message names both slides.
+    """
+    slides: dict[str, Path] = {}
+    for job in jobs:
+        store = os.path.abspath(job.store)
+        if store in slides:
+            raise ConfigError(f"{slides[store]} and {job.slide}: would both become {job.store}; rename one")
+        slides[store] = job.slide
 
 
 def run(
     jobs: Sequence[Job],
-    codec: TileCodec,
+    choice: CodecChoice,
     settings: SlideSettings,
     *,
+    floor: Floor | None = None,
     overwrite: bool = False,
     resume: bool = False,
     zipped: bool = False,
     readers: int,
+    engine: Callable[[Job, SlideSettings], Engine | None] = lambda job, settings: None,
+    started: Callable[[Job], None] = lambda job: None,
     progress: Callable[[Job], Progress] = lambda job: silent,
     warn: Callable[[str], None] = lambda message: None,
 ) -> Iterator[Outcome]:
@@ -135,34 +167,46 @@ def run(
 
     Parameters
     ----------
+    choice
+        Gives each slide its codec.
+    floor
+        What no tile may be below.
     overwrite
         Whether a store that exists may be replaced.
     resume
         Whether a complete store of the same settings is skipped; a partial or damaged one is made again.
+    engine
+        Gives what encodes a job's slide in place of this process; None is this process.
+    started
+        Told of each job when its turn comes.
     progress
         Gives the progress to report on for a job.
     warn
         Told of what a user should know although it is no error.
     """
     for job in jobs:
+        started(job)
+        own = settings if job.mpp is None else replace(settings, mpp=job.mpp)
         try:
-            if resume and (done := finished(job, codec, settings)):
+            if resume and (done := finished(job, choice, own, floor)):
                 yield Outcome(job, "skipped", done)
                 continue
             if job.store.exists() and not (overwrite or resume):
                 raise ConfigError(f"{job.store}: exists already; give --overwrite to replace it or --resume to keep it")
             probe(job.slide)
-            with settings.open(job.slide) as slide:
+            with own.open(job.slide) as slide:
                 if slide.info.mpp is None:
                     warn(f"{job.slide}: does not say its micrometres per pixel; encoded in pixels")
                 job.store.parent.mkdir(parents=True, exist_ok=True)
-                encoded = encode_source(
+                encoded = encode_within(
                     slide,
                     job.store,
-                    codec,
+                    choice,
+                    floor=floor,
                     overwrite=overwrite or resume,
                     zipped=zipped,
                     readers=readers,
+                    engine=engine(job, own),
                     progress=progress(job),
                 )
             yield Outcome(job, "ok", encoded)
@@ -172,7 +216,53 @@ def run(
             yield Outcome(job, "failed", error=StoreError(f"{job.store}: cannot be written: {explain(error)}"))
 
 
-def finished(job: Job, codec: TileCodec, settings: SlideSettings) -> Encoded | None:
+def encode_within(
+    slide: Slide,
+    store: Path,
+    choice: CodecChoice,
+    *,
+    floor: Floor | None,
+    overwrite: bool,
+    zipped: bool,
+    readers: int,
+    engine: Engine | None,
+    progress: Progress,
+) -> Encoded:
+    """Encode a slide with the codec chosen for it, again and smaller where the store is larger than its limit.
+
+    Raises
+    ------
+    StoreTooLarge
+        If it still is after some tries.
+    """
+    too_large: StoreTooLarge | None = None
+    for _ in range(LIMIT_TRIES):
+        try:
+            codec = choice.codec_for(slide)
+        except ConfigError:
+            if too_large is None:
+                raise
+            break
+        try:
+            return encode_source(
+                slide,
+                store,
+                codec,
+                floor=floor,
+                limit_bytes=choice.limit_bytes,
+                overwrite=overwrite,
+                zipped=zipped,
+                readers=readers,
+                engine=engine,
+                progress=progress,
+            )
+        except StoreTooLarge as error:
+            too_large = error
+            choice = choice.tighter(error.made_bytes)
+    raise too_large or AssertionError("no try was made")
+
+
+def finished(job: Job, choice: CodecChoice, settings: SlideSettings, floor: Floor | None = None) -> Encoded | None:
     """Describe a job's store, if it stands there already and every byte of it is sound; None if not.
 
     Raises
@@ -185,11 +275,11 @@ def finished(job: Job, codec: TileCodec, settings: SlideSettings) -> Encoded | N
             return None
         with StoreReader(job.store) as reader:
             header, store_bytes = reader.header, reader.store_bytes
+            qualities = [reader.quality(level.index) for level in header.levels]
     except StoreError:
         return None
-    asked = (codec.weights_sha256, codec.depth, codec.quality, codec.latent_dtype, settings.tile_size)
-    found = (header.weights_sha256, header.depth, header.quality, header.latent_dtype, header.tile_size)
-    differs = found != asked
+    differs = not choice.made(header, store_bytes) or header.tile_size != settings.tile_size
+    differs |= header.floor != (None if floor is None else floor.record)
     if settings.mpp is not None and header.mpp is not None:
         differs |= abs(math.sqrt(math.prod(header.mpp)) / settings.mpp - 1) > SAME_MPP
     if differs:
@@ -197,6 +287,7 @@ def finished(job: Job, codec: TileCodec, settings: SlideSettings) -> Encoded | N
     if not job.slide.exists():
         raise SlideError(f"{job.slide}: there is no such file; check the path")
     base = header.levels[0]
+    raised = [count_raised(quality, header.quality) for quality in qualities if quality is not None]
     return Encoded(
         store=job.store,
         depth=header.depth,
@@ -207,4 +298,6 @@ def finished(job: Job, codec: TileCodec, settings: SlideSettings) -> Encoded | N
         tiles=header.total_tiles,
         tissue_tiles=header.tissue_tiles,
         seconds=0.0,
+        raised_tiles=sum(count for count, _ in raised),
+        jpegxl_tiles=sum(count for _, count in raised),
     )

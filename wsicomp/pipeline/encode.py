@@ -3,8 +3,11 @@
     tissue mask -> tiles of one shard, read ahead by threads -> network in batches -> block of latents -> store
                    (bounded window)                             (this thread)         (one writing thread)
 
-Glass tiles are neither read nor coded. Memory is bounded by the window of tiles read ahead and two shards of latents,
-whatever the size of the slide. What it does not do: it does not choose names, skip errors or resume; `batch` does.
+Rows of shards are what work is divided by: here all of them go through one such pipeline, one after the other, and
+`cluster` gives each to whichever machine is free. Glass tiles are neither read nor coded. Where a floor is set, `floor`
+stands in the network's place, and a tile may become JPEG XL. Memory is bounded by the window of tiles read ahead and
+two shards of latents, whatever the size of the slide. What it does not do: it does not choose names, skip errors or
+resume; `batch` does.
 """
 
 from __future__ import annotations
@@ -13,25 +16,39 @@ import itertools
 import shutil
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wsicomp.geometry import SHARD_TILES
+from wsicomp.pipeline.floor import Floor, FloorCoder, asked_sixteenths
 from wsicomp.pipeline.tile_codec import TileCodec
 from wsicomp.progress import Progress, silent
 from wsicomp.slides.source import TileSource, TissueMask
+from wsicomp.store.floored import IN_JPEGXL, FlooredShard
 from wsicomp.store.schema import StoreHeader
 from wsicomp.store.writer import StoreWriter
 from wsicomp.store.zipped import check_target, pack
 
-__all__ = ["Encoded", "encode_source"]
+__all__ = [
+    "Encoded",
+    "Engine",
+    "ShardRow",
+    "count_raised",
+    "encode_rows",
+    "encode_source",
+    "rows_of",
+    "tissue_places",
+]
 
 DEFAULT_READERS = 4
+ZIP_FILE_BYTES = 256
+"""Of each file in a zip archive, its two headers, at most."""
 
 
 @dataclass(frozen=True)
@@ -46,17 +63,21 @@ class Encoded:
         Pixels of the pyramid's base; bits per pixel are counted on these, whatever share of them is glass.
     tiles, tissue_tiles
         Tiles of all levels, and those that were coded.
+    raised_tiles, jpegxl_tiles
+        Tiles that a floor made have a higher quality than the one asked for, and those that became JPEG XL; 0 without.
     """
 
     store: Path
     depth: int
-    quality: int | None
+    quality: float | None
     pixels: int
     source_bytes: int | None
     store_bytes: int
     tiles: int
     tissue_tiles: int
     seconds: float
+    raised_tiles: int = 0
+    jpegxl_tiles: int = 0
 
     @property
     def bits_per_pixel(self) -> float:
@@ -67,6 +88,50 @@ class Encoded:
     def ratio_to_source(self) -> float | None:
         """Bytes of the store over bytes of the source; None where the source is not a file."""
         return self.store_bytes / self.source_bytes if self.source_bytes else None
+
+
+@dataclass(frozen=True)
+class ShardRow:
+    """A row of shards of one level, the unit of work.
+
+    Parameters
+    ----------
+    level
+        Index of the level.
+    rows
+        Rows of tiles, as many as a shard has.
+    tissue
+        (len(rows), cols) bool: the mask of these rows.
+    """
+
+    level: int
+    rows: range
+    tissue: NDArray[np.bool_]
+
+    @property
+    def tissue_tiles(self) -> int:
+        """Tiles that hold tissue."""
+        return int(self.tissue.sum())
+
+
+class ShardSink(Protocol):
+    """Where the shards of rows go: a whole store's writer, or one for some shards of it."""
+
+    @property
+    def header(self) -> StoreHeader:
+        """What the store holds."""
+
+    def write_shard(
+        self, level: int, rows: range, cols: range, block: NDArray[Any], floored: FlooredShard | None = None
+    ) -> None:
+        """Store one shard, as `StoreWriter.write_shard` does."""
+
+
+class Engine(Protocol):
+    """Encodes the rows of one source somewhere else than in this process."""
+
+    def encode(self, rows: Sequence[ShardRow], writer: StoreWriter, progress: Progress) -> tuple[int, int]:
+        """See that every row is written; count what `Encoded` counts: tiles raised by a floor, and in JPEG XL."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +149,12 @@ def encode_source(
     store: Path,
     codec: TileCodec,
     *,
+    floor: Floor | None = None,
+    limit_bytes: int | None = None,
     overwrite: bool = False,
     zipped: bool = False,
     readers: int = DEFAULT_READERS,
+    engine: Engine | None = None,
     progress: Progress = silent,
 ) -> Encoded:
     """Encode every level of a source into a store that is either whole or not there.
@@ -95,12 +163,18 @@ def encode_source(
     ----------
     store
         Where the store will stand.
+    floor
+        What no tissue tile of any level may be below; None takes each tile as the codec makes it.
+    limit_bytes
+        Bytes that the store may have at most, everything counted; a larger one is not put in place.
     overwrite
         Whether a store that stands there already may be replaced.
     zipped
         Whether the store is packed into one file, `NAME.zarr.zip`.
     readers
         Threads that read tiles.
+    engine
+        What encodes in place of this process.
 
     Raises
     ------
@@ -110,21 +184,30 @@ def encode_source(
         If the disk refuses.
     ConfigError
         If the target exists, or the tiles do not fit the depth.
+    StoreTooLarge
+        If the store would have more bytes than its limit.
+    ModelError
+        If the floor's classifier cannot take the tiles.
     """
     started = time.monotonic()
     codec.check_tile_size(source.tile_size)
     if zipped:
         check_target(store, overwrite)
     mask = source.tissue()
-    header = header_of(source, mask, codec)
+    header = header_of(source, mask, codec, floor)
     folder = store.with_name(store.name + ".unpacked") if zipped else store
     with StoreWriter(folder, header, overwrite=overwrite or zipped) as writer:
         for level, tiles in enumerate(mask.tiles):
             writer.write_tissue(level, tiles)
         if source.info.icc_profile:
             writer.write_icc(source.info.icc_profile)
-        write_latents(source, mask, codec, writer, readers, progress)
-        store_bytes = writer.commit()
+        rows = list(rows_of(source, mask))
+        if engine is None:
+            coder = None if floor is None else FloorCoder(codec, floor)
+            raised, in_jpegxl = encode_rows(source, rows, codec, coder, writer, readers=readers, progress=progress)
+        else:
+            raised, in_jpegxl = engine.encode(rows, writer, progress)
+        store_bytes = writer.commit(limit_bytes=limit_bytes, file_overhead=ZIP_FILE_BYTES if zipped else 0)
     if zipped:
         try:
             store_bytes = pack(folder, store, overwrite=overwrite)
@@ -141,10 +224,12 @@ def encode_source(
         tiles=header.total_tiles,
         tissue_tiles=header.tissue_tiles,
         seconds=time.monotonic() - started,
+        raised_tiles=raised,
+        jpegxl_tiles=in_jpegxl,
     )
 
 
-def header_of(source: TileSource, mask: TissueMask, codec: TileCodec) -> StoreHeader:
+def header_of(source: TileSource, mask: TissueMask, codec: TileCodec, floor: Floor | None = None) -> StoreHeader:
     """Header of the store that a source will become."""
     return StoreHeader(
         model=codec.key,
@@ -164,43 +249,108 @@ def header_of(source: TileSource, mask: TissueMask, codec: TileCodec) -> StoreHe
         tissue_tiles=sum(int(tiles.sum()) for tiles in mask.tiles),
         total_tiles=sum(tiles.size for tiles in mask.tiles),
         entropy=codec.entropy_digest,
+        floor=None if floor is None else floor.record,
     )
 
 
-def write_latents(
-    source: TileSource, mask: TissueMask, codec: TileCodec, writer: StoreWriter, readers: int, progress: Progress
-) -> None:
-    """Read, encode and write the tissue tiles of every shard, the three overlapped."""
-    total, done = writer.header.tissue_tiles, 0
+def encode_rows(
+    source: TileSource,
+    rows: Sequence[ShardRow],
+    codec: TileCodec,
+    coder: FloorCoder | None,
+    writer: ShardSink,
+    *,
+    readers: int = DEFAULT_READERS,
+    progress: Progress = silent,
+) -> tuple[int, int]:
+    """Read, encode and write the tissue tiles of rows of shards, the three overlapped.
+
+    Returns
+    -------
+    tuple
+        What `Encoded` counts: tiles that a floor raised, and that became JPEG XL.
+
+    Raises
+    ------
+    SlideError, StoreError, ModelError
+        As `encode_source` does.
+    """
+    total, done, raised, in_jpegxl = sum(row.tissue_tiles for row in rows), 0, 0, 0
     step = writer.header.chunk_px
     with ThreadPoolExecutor(readers, "read") as reading, ThreadPoolExecutor(1, "write") as writing:
         written: Future[None] | None = None
-        stream = read_ahead(source, tissue_places(source, mask), reading, window=2 * codec.batch_size + readers)
+        stream = read_ahead(source, tissue_places(rows), reading, window=2 * codec.batch_size + readers)
         for (level, shard), tiles in itertools.groupby(stream, key=lambda item: (item[0].level, item[0].shard)):
             block = empty_block(writer.header, level, shard)
+            floored = None if coder is None else FlooredShard.of_glass(*shard)
             while batch := list(itertools.islice(tiles, codec.batch_size)):
-                latents = codec.encode(np.stack([tile for _, tile in batch]))
-                for (place, _), latent in zip(batch, latents, strict=True):
+                parts = []
+                for place, _ in batch:
                     y, x = (place.row - shard[0].start) * step, (place.col - shard[1].start) * step
-                    inside = block[:, y : y + step, x : x + step]
-                    inside[...] = latent[:, : inside.shape[1], : inside.shape[2]]
+                    parts.append(block[:, y : y + step, x : x + step])  # less than a tile at the slide's edge
+                pixels = np.stack([tile for _, tile in batch])
+                places = [place for place, _ in batch]
+                if coder is None or floored is None:
+                    inside = np.array([part.shape[1:] for part in parts], np.int64)
+                    latents: Sequence[NDArray[Any] | None] = list(codec.encode(pixels, inside=inside))
+                else:
+                    latents = above_floor(coder, pixels, places, writer.header, floored)
+                for part, latent in zip(parts, latents, strict=True):
+                    if latent is not None:
+                        part[...] = latent[:, : part.shape[1], : part.shape[2]]
                 done += len(batch)
                 progress(done, total)
+            if floored is not None:
+                more_raised, more_in_jpegxl = count_raised(floored.quality, codec.quality)
+                raised, in_jpegxl = raised + more_raised, in_jpegxl + more_in_jpegxl
             if written is not None:
                 written.result()
-            written = writing.submit(writer.write_shard, level, shard[0], shard[1], block)
+            written = writing.submit(writer.write_shard, level, shard[0], shard[1], block, floored)
         if written is not None:
             written.result()
+    return raised, in_jpegxl
 
 
-def tissue_places(source: TileSource, mask: TissueMask) -> Iterator[Place]:
-    """Tissue tiles of every level, shard by shard."""
+def above_floor(
+    coder: FloorCoder, pixels: NDArray[np.uint8], places: Sequence[Place], header: StoreHeader, floored: FlooredShard
+) -> list[NDArray[Any] | None]:
+    """Latents of tiles, or None for one that became JPEG XL; all else about them goes into `floored`."""
+    inside = [header.grid(place.level).tile(place.row, place.col) for place in places]
+    coded = coder.code(pixels, [(tile.height_px, tile.width_px) for tile in inside])
+    for place, tile in zip(places, coded, strict=True):
+        at = place.row - place.shard[0].start, place.col - place.shard[1].start
+        floored.quality[at] = tile.quality
+        floored.fidelity[at] = tile.psnr_db, tile.ms_ssim
+        if tile.stream is not None:
+            floored.streams[place.row, place.col] = tile.stream
+    return [tile.latent for tile in coded]
+
+
+def count_raised(quality: NDArray[np.uint8], asked: float | None) -> tuple[int, int]:
+    """Tiles of a higher quality than the one asked for, and tiles that are JPEG XL, of qualities as they are stored."""
+    in_jpegxl = quality == IN_JPEGXL
+    return int(((quality > asked_sixteenths(asked)) & ~in_jpegxl).sum()), int(in_jpegxl.sum())
+
+
+def rows_of(source: TileSource, mask: TissueMask) -> Iterator[ShardRow]:
+    """Rows of shards of every level, those of glass alone left out."""
     for level, tiles in zip(source.levels, mask.tiles, strict=True):
-        for rows, cols in level.grid(source.tile_size).shards():
-            for row in rows:
+        for start in range(0, len(tiles), SHARD_TILES):
+            part = tiles[start : start + SHARD_TILES]
+            if part.any():
+                yield ShardRow(level.index, range(start, start + len(part)), part)
+
+
+def tissue_places(rows: Iterable[ShardRow]) -> Iterator[Place]:
+    """Tissue tiles of rows, shard by shard."""
+    for shards in rows:
+        width = shards.tissue.shape[1]
+        for left in range(0, width, SHARD_TILES):
+            cols = range(left, min(left + SHARD_TILES, width))
+            for row in shards.rows:
                 for col in cols:
-                    if tiles[row, col]:
-                        yield Place(level.index, (rows, cols), row, col)
+                    if shards.tissue[row - shards.rows.start, col]:
+                        yield Place(shards.level, (shards.rows, cols), row, col)
 
 
 def read_ahead(

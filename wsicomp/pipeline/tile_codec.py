@@ -23,7 +23,7 @@ from torch import Tensor
 
 from wsicomp.errors import ConfigError, ModelError, StoreError, WeightsMismatch
 from wsicomp.models.registry import LoadedModel, load_model, shipped
-from wsicomp.pipeline.transforms import load_codec, transform
+from wsicomp.pipeline.transforms import check_quality, load_codec, transform
 from wsicomp.store.schema import LatentDtype, StoreHeader
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class TileCodec:
     depth
         Depth of the latent.
     quality
-        Quality level, for a model that has them; None is the model's default.
+        Quality of tiles that ask for none of their own, for a model that has qualities; None is the model's default.
     latent_dtype
         Stored type of the latents: for the study's model "int8", or "float16" or "float32" for the study's own numbers;
         None is the model's default.
@@ -73,7 +73,7 @@ class TileCodec:
         model: LoadedModel,
         depth: int,
         *,
-        quality: int | None = None,
+        quality: float | None = None,
         latent_dtype: str | None = None,
         device: torch.device | None = None,
     ) -> None:
@@ -82,7 +82,7 @@ class TileCodec:
         self.key = model.key
         self.weights_sha256 = model.sha256
         self.depth = depth
-        self.quality: int | None = self._transform.quality
+        self.quality: float | None = self._transform.quality
         self.channels: int = self._transform.channels
         self.latent_dtype: LatentDtype = self._transform.latent_dtype
         self.entropy: EntropyModel | None = self._transform.entropy
@@ -98,7 +98,7 @@ class TileCodec:
         source: str | Path,
         depth: int,
         *,
-        quality: int | None = None,
+        quality: float | None = None,
         latent_dtype: str | None = None,
         device: torch.device | None = None,
     ) -> Self:
@@ -182,44 +182,86 @@ class TileCodec:
                 f"tile size {tile_size} is not a multiple of {2**self.depth}, as depth {self.depth} needs"
             )
 
-    def encode(self, tiles: NDArray[np.uint8]) -> NDArray[Any]:
-        """Encode tiles (N, T, T, 3) uint8 to latents (N, C, T/2^d, T/2^d) of the stored type."""
-        return self._in_batches(self._encode, tiles)
+    def encode(
+        self,
+        tiles: NDArray[np.uint8],
+        *,
+        quality: NDArray[np.float32] | None = None,
+        inside: NDArray[np.int64] | None = None,
+    ) -> NDArray[Any]:
+        """Encode tiles (N, T, T, 3) uint8 to latents (N, C, T/2^d, T/2^d) of the stored type.
 
-    def decode(self, latents: NDArray[Any]) -> NDArray[np.uint8]:
+        Parameters
+        ----------
+        quality
+            (N,) quality of each tile; None is the codec's own for all.
+        inside
+            (N, 2) rows and columns of each latent that lie on the slide, the others not being stored; None is all.
+
+        Raises
+        ------
+        ConfigError
+            If the model has no such quality.
+        """
+        side = tiles.shape[1] >> self.depth
+        whole = np.full((len(tiles), 2), side, np.int64) if inside is None else inside
+        return self._in_batches(self._encode, tiles, self._qualities(quality, len(tiles)), whole)
+
+    def decode(self, latents: NDArray[Any], *, quality: NDArray[np.float32] | None = None) -> NDArray[np.uint8]:
         """Decode latents (N, C, t, t) of the stored type to tiles (N, t * 2^d, t * 2^d, 3) uint8.
+
+        Parameters
+        ----------
+        quality
+            (N,) quality that each was encoded with; None is the codec's own for all.
 
         Raises
         ------
         ModelError
             If the latents are not of this depth.
+        ConfigError
+            If the model has no such quality.
         """
         if latents.ndim != 4 or latents.shape[1] != self.channels:
             raise ModelError(
                 f"latents {latents.shape} are not of depth {self.depth}, which has {self.channels} channels"
             )
-        return self._in_batches(self._decode, latents)
+        return self._in_batches(self._decode, latents, self._qualities(quality, len(latents)))
 
-    def _encode(self, batch: Tensor) -> Tensor:
-        x = batch.permute(0, 3, 1, 2).float().div_(255)  # (N, T, T, 3) -> (N, 3, T, T)
-        return self._transform.encode(x.contiguous(memory_format=torch.channels_last))
+    def _qualities(self, quality: NDArray[np.float32] | None, count: int) -> NDArray[np.float32]:
+        if quality is None:
+            return np.full(count, self.quality or 0, np.float32)
+        if quality.shape != (count,):
+            raise ValueError(f"qualities {quality.shape} for {count} tiles")
+        if self.quality is not None:
+            for value in np.unique(quality):
+                check_quality(float(value))
+        return quality.astype(np.float32, copy=False)
 
-    def _decode(self, batch: Tensor) -> Tensor:
-        pixels = self._transform.decode(batch).mul(255).round_().clamp_(0, 255).to(torch.uint8)
+    def _encode(self, tiles: Tensor, quality: Tensor, inside: Tensor) -> Tensor:
+        x = tiles.permute(0, 3, 1, 2).float().div_(255)  # (N, T, T, 3) -> (N, 3, T, T)
+        side = torch.arange(tiles.shape[1] >> self.depth, device=tiles.device)
+        rows, cols = (side < inside[:, axis, None] for axis in (0, 1))  # (N, t)
+        kept = (rows[:, None, :, None] & cols[:, None, None, :]).float()  # (N, 1, t, t)
+        return self._transform.encode(x.contiguous(memory_format=torch.channels_last), quality, kept)
+
+    def _decode(self, latents: Tensor, quality: Tensor) -> Tensor:
+        pixels = self._transform.decode(latents, quality).mul(255).round_().clamp_(0, 255).to(torch.uint8)
         return pixels.permute(0, 2, 3, 1)  # (N, 3, T, T) -> (N, T, T, 3)
 
-    def _in_batches(self, network: Callable[[Tensor], Tensor], items: NDArray[Any]) -> NDArray[Any]:
+    def _in_batches(self, network: Callable[..., Tensor], *arrays: NDArray[Any]) -> NDArray[Any]:
         size = CUDA_BATCH if self._device.type == "cuda" else CPU_NETWORK_BATCH
-        batches = [items[start : start + size] for start in range(0, len(items), size)]
+        batches = [tuple(array[start : start + size] for array in arrays) for start in range(0, len(arrays[0]), size)]
         threads = min(torch.get_num_threads(), len(batches))
 
         @torch.inference_mode()
-        def run(batch: NDArray[Any]) -> NDArray[Any]:
+        def run(batch: tuple[NDArray[Any], ...]) -> NDArray[Any]:
             # A copy: arrays that came out of a store are read-only, which torch warns about.
-            tensor = torch.tensor(batch).to(self._device)
-            if len(batch) < size:
-                tensor = torch.cat([tensor, tensor.new_zeros((size - len(batch), *tensor.shape[1:]))])
-            return network(tensor)[: len(batch)].cpu().numpy()
+            tensors = [torch.tensor(part).to(self._device) for part in batch]
+            count = len(batch[0])
+            if count < size:
+                tensors = [torch.cat([part, part.new_zeros((size - count, *part.shape[1:]))]) for part in tensors]
+            return network(*tensors)[:count].cpu().numpy()
 
         if self._device.type == "cuda" or torch.get_num_threads() == 1:
             parts = list(map(run, batches))

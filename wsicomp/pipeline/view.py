@@ -1,6 +1,7 @@
 """A latent store seen as a slide: whatever reads OpenSlide objects reads it unchanged.
 
     read_region -> tiles that the region touches -> cache, or store -> decoder -> crop
+                                                              store -> JPEG XL, for some tiles of a store with a floor
 
 A region decoded alone equals the crop of the whole slide decoded, bit for bit, because each tile is decoded alone. The
 slide's plane is the pyramid's base; labels, macro images and free text are not there, since a store does not hold them.
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,12 +21,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from wsicomp.errors import StoreError
+from wsicomp.errors import ConfigError, StoreCorrupt, StoreError
 from wsicomp.geometry import Tile
 from wsicomp.pipeline.tile_codec import TileCodec
+from wsicomp.pipeline.transforms import check_quality
 from wsicomp.store.reader import StoreReader
 
-__all__ = ["LatentSlide"]
+__all__ = ["LatentSlide", "read_tiles"]
 
 DEFAULT_CACHE_BYTES = 64 * 2**20
 
@@ -214,22 +216,20 @@ class LatentSlide(openslide.AbstractSlide):
 
     def _decode_batch(self, level: int, batch: list[Tile]) -> Iterator[tuple[Tile, NDArray[np.uint8]]]:
         pixels: dict[Tile, NDArray[np.uint8]] = {}
-        latents: dict[Tile, NDArray[Any]] = {}
+        missing: list[Tile] = []
         for tile in batch:
             with self._lock:
                 cached = self._cache.get((level, tile.row, tile.col))
                 if cached is not None:
                     self._cache.move_to_end((level, tile.row, tile.col))
-            if cached is not None:
-                pixels[tile] = cached
-            elif (latent := self.reader.read_latents(level, tile.row, tile.col)) is None:
-                pixels[tile] = self._glass
+            if cached is None:
+                missing.append(tile)
             else:
-                latents[tile] = latent
-        if latents:
-            decoded = self.codec.decode(np.stack(list(latents.values())))
-            for tile, image in zip(latents, decoded, strict=True):
-                pixels[tile] = image
+                pixels[tile] = cached
+        stored = read_tiles(self.reader, self.codec, level, [(tile.row, tile.col) for tile in missing])
+        for tile, image in zip(missing, stored, strict=True):
+            pixels[tile] = self._glass if image is None else image
+            if image is not None:
                 self._keep((level, tile.row, tile.col), image.copy())  # a view would keep its whole batch alive
         for tile in batch:
             yield tile, pixels[tile]
@@ -239,3 +239,50 @@ class LatentSlide(openslide.AbstractSlide):
             self._cache[key] = image
             while len(self._cache) > self._capacity:
                 self._cache.popitem(last=False)
+
+
+def read_tiles(
+    reader: StoreReader, codec: TileCodec, level: int, places: Sequence[tuple[int, int]]
+) -> list[NDArray[np.uint8] | None]:
+    """Decode tiles of a store, whether they are latents or JPEG XL.
+
+    Parameters
+    ----------
+    codec
+        The codec of the store.
+    places
+        Row and column of each tile; about a batch of the codec's.
+
+    Returns
+    -------
+    list
+        (tile_size, tile_size, 3) uint8 each; None for a glass tile.
+
+    Raises
+    ------
+    StoreCorrupt
+        If a tile is damaged.
+    """
+    tiles: list[NDArray[np.uint8] | None] = [reader.read_picture(level, *place) for place in places]
+    latents: dict[int, NDArray[Any]] = {}
+    for index, place in enumerate(places):
+        if tiles[index] is None and (latent := reader.read_latents(level, *place)) is not None:
+            latents[index] = latent
+    if latents:
+        qualities = np.array([quality_of(reader, codec, level, *places[index]) for index in latents], np.float32)
+        for index, image in zip(
+            latents, codec.decode(np.stack(list(latents.values())), quality=qualities), strict=True
+        ):
+            tiles[index] = image
+    return tiles
+
+
+def quality_of(reader: StoreReader, codec: TileCodec, level: int, row: int, col: int) -> float:
+    """Quality of a tile's latent, 0 for a codec without; StoreCorrupt if it is one that the codec does not have."""
+    quality = reader.tile_quality(level, row, col)
+    if quality is None or codec.quality is None:
+        return 0
+    try:
+        return check_quality(quality)
+    except ConfigError as error:
+        raise StoreCorrupt(f"{reader.path}: level {level}, tile row {row}, col {col}: {error}; restore it") from error

@@ -27,10 +27,11 @@ from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 from wsicomp.errors import StoreCorrupt
 from wsicomp.store.coding import check_model, is_coded
 from wsicomp.store.container import Container
+from wsicomp.store.floored import FlooredArrays
 from wsicomp.store.manifest import Manifest
 from wsicomp.store.schema import StoreHeader
 
-__all__ = ["CHUNK_DAMAGE", "StoreArrays"]
+__all__ = ["CHUNK_DAMAGE", "StoreArrays", "one_line", "open_floored"]
 
 CHUNK_DAMAGE = (ValueError, RuntimeError, OSError, EOFError, ExceptionGroup)
 """What reading a damaged chunk raises: checksums, zstd, rANS (LatentError is a ValueError), the disk, a file cut short;
@@ -155,7 +156,7 @@ class StoreArrays:
         self._name = store
         check_model(header, store)
         try:
-            root = zarr.open_group(CheckedStore(container, manifest), mode="r", zarr_format=3, use_consolidated=False)
+            root = open_root(container, manifest)
             self._latents = [self._array(root, f"latents/{level.index}") for level in header.levels]
             self.tissue = tuple(self._tissue(root, level.index) for level in header.levels)
             self.icc_profile = self._read(root, "icc_profile").tobytes() if "icc_profile" in root else None
@@ -200,6 +201,27 @@ class StoreArrays:
             raise ValueError(f"tissue of level {level} is not a mask of its tiles")
         mask.setflags(write=False)
         return mask
+
+
+def open_root(container: Container, manifest: Manifest) -> zarr.Group:
+    """Open the group of a store through its manifest."""
+    return zarr.open_group(CheckedStore(container, manifest), mode="r", zarr_format=3, use_consolidated=False)
+
+
+def open_floored(container: Container, manifest: Manifest, header: StoreHeader, store: str) -> FlooredArrays | None:
+    """Open what a store with a floor adds; None for a store without one. No entropy model is needed.
+
+    Raises
+    ------
+    StoreCorrupt
+        If the arrays are not those that the header promises.
+    """
+    if header.floor is None:
+        return None
+    try:
+        return FlooredArrays(open_root(container, manifest), header)
+    except (*CHUNK_DAMAGE, KeyError, TypeError) as error:
+        raise StoreCorrupt(f"{store}: its arrays cannot be read ({one_line(error)}); restore it") from error
 
 
 def one_line(error: BaseException) -> str:

@@ -110,8 +110,8 @@ class Manifest:
 
 
 def is_chunk(name: str) -> bool:
-    """Whether a file holds latents (checked tile by tile) rather than structure (checked whole on opening)."""
-    return name.startswith("latents/") and not name.endswith("zarr.json")
+    """Whether a file holds coded tiles (checked tile by tile) rather than structure (checked whole on opening)."""
+    return name.startswith(("latents/", "jpegxl/")) and not name.endswith("zarr.json")
 
 
 def is_entry(item: object) -> bool:

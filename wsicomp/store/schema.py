@@ -7,6 +7,12 @@
     tissue/LEVEL              (rows, cols) bool                       the whole array       none
     icc_profile (optional)    (bytes,) uint8                          the whole array       none
 
+Where a floor was set under every tile, and only there, these stand beside them (`floored` says more):
+
+    quality/LEVEL             (rows, cols) uint8                      the whole array       none
+    fidelity/LEVEL            (rows, cols, 2) float32                 the whole array       none
+    jpegxl/LEVEL              (rows, cols, 4 T**2 + 1024) uint8       (1, 1, all)           up to 16 x 16 chunks
+
 `ome` lets any NGFF viewer place the latents; only `wsicomp` is read back. A header holds numbers, plain keys and
 hashes: no dates, no file names, no free text, so nothing of a patient can slip in. This module touches no file.
 """
@@ -55,7 +61,7 @@ class StoreHeader:
     depth
         Latent pixels are 2**depth image pixels wide; 1 to 8.
     quality
-        Quality setting of the codec, 0 to 100; None for a codec without one.
+        Quality setting of the codec, 0 to 15 in steps of 1/16; None for a codec without one.
     channels
         Channels of a latent, C.
     latent_dtype
@@ -81,6 +87,9 @@ class StoreHeader:
     entropy
         Digest of the entropy model that the latents are coded with, 64 lowercase hexadecimal digits, for int8 and int16
         alone; None where they are bytes compressed by zstd.
+    floor
+        What no tissue tile is below: plain keys to numbers and short strings, of which `min_psnr_db` and `min_ms_ssim`
+        hold for the recorded fidelity. None where no floor was set; the header on disk then has no such field.
     created_by
         The program that wrote the store: "wsicomp VERSION".
     format_version
@@ -95,7 +104,7 @@ class StoreHeader:
     model: str
     weights_sha256: str
     depth: int
-    quality: int | None
+    quality: float | None
     channels: int
     latent_dtype: LatentDtype
     tile_size: int
@@ -109,6 +118,7 @@ class StoreHeader:
     tissue_tiles: int
     total_tiles: int
     entropy: str | None = None
+    floor: dict[str, str | int | float] | None = None
     created_by: str = field(default_factory=lambda: f"wsicomp {__version__}")
     format_version: int = FORMAT_VERSION
 
@@ -118,7 +128,7 @@ class StoreHeader:
         check_text("weights_sha256", self.weights_sha256, SHA256)
         check_int("depth", self.depth, 1, 8)
         if self.quality is not None:
-            check_int("quality", self.quality, 0, 100)
+            check_quality("quality", self.quality)
         check_int("channels", self.channels, 1, 65_536)
         if self.latent_dtype not in LATENT_DTYPES:
             raise ValueError(f"latent_dtype is {self.latent_dtype!r}, not one of {', '.join(LATENT_DTYPES)}")
@@ -140,7 +150,11 @@ class StoreHeader:
             check_text("vendor", self.vendor, KEY)
         if self.source_bytes is not None:
             check_int("source_bytes", self.source_bytes, 0, 2**63 - 1)
-        check_rule(self.tissue_rule)
+        check_rule("tissue_rule", self.tissue_rule)
+        if self.floor is not None:
+            check_rule("floor", self.floor)
+            if not self.floor:
+                raise ValueError("floor is empty")
         check_tuple("glass_rgb", self.glass_rgb, 3)
         for value in self.glass_rgb:
             check_int("glass_rgb", value, 0, 255)
@@ -182,8 +196,10 @@ class StoreHeader:
         return self.channels, rows * self.chunk_px, cols * self.chunk_px
 
     def to_attributes(self) -> dict[str, object]:
-        """Group attributes as JSON values: `ome` (NGFF 0.5 multiscales) and `wsicomp` (every field)."""
+        """Group attributes as JSON values: `ome` (NGFF 0.5 multiscales) and `wsicomp` (every field that applies)."""
         record = asdict(self)
+        if self.floor is None:
+            del record["floor"]
         record["levels"] = [asdict(level) for level in self.levels]
         record["mpp"] = None if self.mpp is None else list(self.mpp)
         record["glass_rgb"] = list(self.glass_rgb)
@@ -212,13 +228,15 @@ class StoreHeader:
             raise StoreCorrupt(f"{store}: its header is damaged: no 'wsicomp' attributes; restore or re-encode it")
         check_version(record.get("format_version"), store)
         names = {field.name for field in fields(cls)}
-        if record.keys() != names:
-            odd = ", ".join(repr(name) for name in sorted(record.keys() ^ names, key=str))
+        if record.keys() | {"floor"} != names:
+            odd = ", ".join(repr(name) for name in sorted((record.keys() | {"floor"}) ^ names, key=str))
             raise StoreCorrupt(f"{store}: its header is damaged: fields missing or unknown: {odd}; restore it")
         values = dict(record)
         try:
             values["levels"] = tuple(level_from(item) for item in list_of("levels", record["levels"]))
             values["glass_rgb"] = tuple(list_of("glass_rgb", record["glass_rgb"]))
+            if "floor" in record and record["floor"] is None:
+                raise ValueError("floor is null, where a store without one has no such field")
             if record["mpp"] is not None:
                 values["mpp"] = tuple(list_of("mpp", record["mpp"]))
             return cls(**values)
@@ -267,6 +285,12 @@ def check_int(name: str, value: object, low: int, high: int) -> None:
         raise ValueError(f"{name} is {value!r}, not a whole number in {low}..{high}")
 
 
+def check_quality(name: str, value: object) -> None:
+    """Raise ValueError unless `value` is a number in 0..15 and a whole number of sixteenths."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 15 or value * 16 % 1:
+        raise ValueError(f"{name} is {value!r}, not a number in 0..15 in steps of 1/16")
+
+
 def check_positive(name: str, value: object) -> None:
     """Raise ValueError unless `value` is a finite number above 0; JSON has no NaN and no infinity."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
@@ -298,16 +322,16 @@ def check_levels(levels: object) -> None:
         check_int(f"height_px of level {index}", level.height_px, 1, 2**31 - 1)
 
 
-def check_rule(rule: object) -> None:
+def check_rule(name: str, rule: object) -> None:
     """Raise ValueError unless `rule` maps plain keys to finite numbers and short printable strings."""
     if not isinstance(rule, dict):
-        raise ValueError("tissue_rule is not a mapping")
+        raise ValueError(f"{name} is not a mapping")
     for key, value in rule.items():
-        check_text("a key of tissue_rule", key, KEY)
+        check_text(f"a key of {name}", key, KEY)
         if isinstance(value, str):
-            check_text(f"tissue_rule {key}", value, RULE_TEXT)
+            check_text(f"{name} {key}", value, RULE_TEXT)
         elif not isinstance(value, int | float) or not math.isfinite(value):
-            raise ValueError(f"tissue_rule {key} is {value!r}, not a finite number or a short string")
+            raise ValueError(f"{name} {key} is {value!r}, not a finite number or a short string")
 
 
 def list_of(name: str, value: object) -> list[object]:

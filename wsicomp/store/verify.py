@@ -1,6 +1,8 @@
 """Check every byte of a store, and say which file and which tile is damaged.
 
     every file's size and SHA-256 against the manifest -> every tissue tile decoded, its checksum on the way -> damage
+                                                       -> where there is a floor: every JPEG XL stream decoded, each
+                                                          tile in one place alone, no recorded fidelity below the floor
 
 Files are hashed in pieces and tiles are read sixteen at a time, so memory does not grow with the store. Tiles coded
 with an entropy model that is not registered are not decoded: SHA-256 still finds all damage, but names files alone.
@@ -17,9 +19,10 @@ from pathlib import Path
 
 from wsicomp.errors import StoreCorrupt
 from wsicomp.geometry import SHARD_TILES
-from wsicomp.store.arrays import StoreArrays
+from wsicomp.store.arrays import CHUNK_DAMAGE, StoreArrays, one_line, open_floored
 from wsicomp.store.coding import has_model
 from wsicomp.store.container import Container, open_container
+from wsicomp.store.floored import IN_JPEGXL, FlooredArrays, improper
 from wsicomp.store.manifest import MANIFEST, Manifest, is_chunk
 from wsicomp.store.reader import read_header, read_manifest
 from wsicomp.store.schema import StoreHeader
@@ -134,20 +137,55 @@ class Check:
             return
         try:
             header = read_header(self._container, str(self._path))
-            if not has_model(header):
-                for _ in self._chunk_files:
-                    self._step()
-                return
-            arrays = StoreArrays(self._container, self._manifest, header, str(self._path))
+            floored = open_floored(self._container, self._manifest, header, str(self._path))
+            arrays = None
+            if has_model(header):
+                arrays = StoreArrays(self._container, self._manifest, header, str(self._path))
         except StoreCorrupt as error:
             yield Damage("zarr.json", None, None, None, str(error))
             return
         for level in header.levels:
+            if floored is not None:
+                yield from self._recorded(floored, header, level.index)
             for rows, cols in header.grid(level.index).shards():
-                name = shard_file(level.index, rows, cols)
-                if name in self._manifest.files:
-                    yield from self._shard(arrays, header, level.index, rows, cols)
+                if shard_file(level.index, rows, cols) in self._manifest.files:
+                    if arrays is not None:
+                        yield from self._shard(arrays, header, level.index, rows, cols)
                     self._step()
+                if floored is not None:
+                    yield from self._pictures(floored, arrays, level.index, rows, cols)
+                    if picture_file(level.index, rows, cols) in self._manifest.files:
+                        self._step()
+
+    def _recorded(self, floored: FlooredArrays, header: StoreHeader, level: int) -> Iterator[Damage]:
+        if what := improper(header, floored.quality[level], floored.fidelity[level], floored.tissue[level]):
+            yield Damage(f"fidelity/{level}", level, None, None, what)
+
+    def _pictures(
+        self, floored: FlooredArrays, arrays: StoreArrays | None, level: int, rows: range, cols: range
+    ) -> Iterator[Damage]:
+        name = picture_file(level, rows, cols)
+        bad, in_jpegxl = [], 0
+        for row in rows:
+            for col in cols:
+                wanted = int(floored.quality[level][row, col]) == IN_JPEGXL
+                in_jpegxl += wanted
+                try:
+                    if wanted:
+                        floored.picture(level, row, col)
+                    elif name in self._manifest.files and floored.stream(level, row, col) is not None:
+                        yield Damage(name, level, row, col, "a JPEG XL stream of a tile that has none")
+                except CHUNK_DAMAGE as error:
+                    if wanted:
+                        bad.append(Damage(name, level, row, col, self._files.get(name, one_line(error))))
+                if wanted and arrays is not None and has_latent(arrays, level, row, col):
+                    latents = shard_file(level, rows, cols)
+                    yield Damage(latents, level, row, col, "a latent of a tile that is JPEG XL")
+        if len(bad) == in_jpegxl > 1:
+            where = f"rows {rows.start}-{rows.stop - 1}, cols {cols.start}-{cols.stop - 1}"
+            yield Damage(name, level, None, None, f"{bad[0].what}; all {len(bad)} JPEG XL tiles of {where} are lost")
+        else:
+            yield from bad
 
     def _shard(
         self, arrays: StoreArrays, header: StoreHeader, level: int, rows: range, cols: range
@@ -183,6 +221,19 @@ def readable(arrays: StoreArrays, level: int, rows: range, cols: range) -> bool:
     return True
 
 
+def has_latent(arrays: StoreArrays, level: int, row: int, col: int) -> bool:
+    """Whether a tile's latent is there and sound; a damaged one is found elsewhere."""
+    try:
+        return bool(arrays.block(level, range(row, row + 1), range(col, col + 1)).any())
+    except StoreCorrupt:
+        return False
+
+
 def shard_file(level: int, rows: range, cols: range) -> str:
     """Path of a shard's file inside the store."""
     return f"latents/{level}/c/0/{rows.start // SHARD_TILES}/{cols.start // SHARD_TILES}"
+
+
+def picture_file(level: int, rows: range, cols: range) -> str:
+    """Path, inside the store, of the file of a shard's JPEG XL streams."""
+    return f"jpegxl/{level}/c/{rows.start // SHARD_TILES}/{cols.start // SHARD_TILES}/0"

@@ -6,8 +6,10 @@
     leave      without commit: the partial store is removed
 
 The unit of parallel work is the shard: threads may write different shards at once, and no two may write the same one.
-A glass tile has no chunk. A tissue tile of zeros has none either; that is safe because a shard's index carries crc32c
-and the manifest knows each shard, so a chunk cannot go missing unnoticed.
+A glass tile has no chunk, nor a tile that is JPEG XL instead. A tissue tile of zeros has none either; that is safe
+because a shard's index carries crc32c and the manifest knows each shard, so a chunk cannot go missing unnoticed.
+
+Other processes may help: they write shards into the partial store through `shared`, and tell here what they wrote.
 
 How tiles are coded inside a shard is `coding`'s business. The header must be complete when writing begins, and its
 entropy model registered.
@@ -19,6 +21,7 @@ import contextlib
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Lock
@@ -31,17 +34,29 @@ from numpy.typing import NDArray
 from zarr.storage import LocalStore
 
 from wsicomp.disk import explain, sync_folder, write_file
-from wsicomp.errors import ConfigError, StoreError
-from wsicomp.store.coding import check_model, coding, zstd
+from wsicomp.errors import ConfigError, StoreCorrupt, StoreError, StoreTooLarge
+from wsicomp.store.coding import check_model, zstd
 from wsicomp.store.container import PARTIAL, REPLACED, is_store_folder
 from wsicomp.store.files import sibling
+from wsicomp.store.floored import FlooredShard
 from wsicomp.store.lock import StoreLock
-from wsicomp.store.manifest import MANIFEST, Manifest, canonical
+from wsicomp.store.manifest import MANIFEST, Entry, Manifest, canonical
 from wsicomp.store.schema import StoreHeader
+from wsicomp.store.shards import ShardArrays
+from wsicomp.store.shared import SharedStore, WrittenShard
 
 __all__ = ["StoreWriter"]
 
-OWN_NAMES = ("zarr.", "latents", "tissue", "icc_profile", MANIFEST, ".manifest.partial-")
+INCOMING = ".incoming-"
+"""Begins the name of the folder for shards that helpers are writing."""
+
+DISCARD_TRIES = 3
+"""A helper that was just turned away may have made an empty folder meanwhile."""
+
+OWN_NAMES = (
+    *("zarr.", "latents", "tissue", "icc_profile", "quality", "fidelity", "jpegxl"),
+    *(MANIFEST, ".manifest.partial-", INCOMING),
+)
 """How everything at the top of a partial store begins."""
 
 
@@ -66,8 +81,10 @@ class StoreWriter:
         self._replaced = sibling(self.path, REPLACED)
         self._lock = StoreLock(sibling(self.path, PARTIAL + ".lock"), str(path))
         self._root: zarr.Group | None = None
-        self._latents: list[zarr.Array[Any]] = []
         self._tissue: dict[int, NDArray[np.bool_]] = {}
+        self._shards: ShardArrays | None = None
+        self._incoming: Path | None = None
+        self._adopted: dict[str, Entry] = {}
         self._written: set[tuple[int, int, int]] = set()
         self._guard = Lock()
         self._made = False
@@ -141,7 +158,9 @@ class StoreWriter:
         with self._disk():
             self._small_array("icc_profile", np.frombuffer(profile, dtype=np.uint8), None)
 
-    def write_shard(self, level: int, rows: range, cols: range, block: NDArray[Any]) -> None:
+    def write_shard(
+        self, level: int, rows: range, cols: range, block: NDArray[Any], floored: FlooredShard | None = None
+    ) -> None:
         """Store the latents of one shard, once; a shard of glass alone may be left out.
 
         Parameters
@@ -152,34 +171,66 @@ class StoreWriter:
             Tiles of the shard, as `TileGrid.shards` gives them.
         block
             (C, h, w) in the header's dtype: the shard's tiles, cropped at the image's edge, zeros where glass.
+        floored
+            Quality, fidelity and JPEG XL streams of the shard's tiles, if and only if the header has a floor.
 
         Raises
         ------
         ValueError
-            If the block is not of that shard, or is not zero on glass.
+            If the block is not of that shard, is not zero on glass, or a tile is not in exactly one place.
         StoreError
             If the disk refuses.
         """
-        step = self.header.chunk_px
-        channels, height, width = self.header.latent_shape(level)
-        if (rows, cols) not in self.header.grid(level).shards():
-            raise ValueError(f"level {level} has no shard of rows {rows} and cols {cols}")
-        bottom, right = min(rows.stop * step, height), min(cols.stop * step, width)
-        shape = (channels, bottom - rows.start * step, right - cols.start * step)
-        if block.shape != shape or block.dtype != np.dtype(self.header.latent_dtype):
-            raise ValueError(f"shard needs {self.header.latent_dtype} {shape}, not {block.dtype} {block.shape}")
-        if level not in self._tissue:
+        if self._shards is None or level not in self._tissue:
             raise ValueError(f"tissue of level {level} must be written before its shards")
-        for row, col in np.argwhere(~self._tissue[level][rows.start : rows.stop, cols.start : cols.stop]):
-            if block[:, row * step : (row + 1) * step, col * step : (col + 1) * step].any():
-                raise ValueError(f"glass tile {rows.start + row}, {cols.start + col} of level {level} is not zero")
         with self._disk():
-            self._latents[level][:, rows.start * step : bottom, cols.start * step : right] = block
+            self._shards.write(level, rows, cols, block, self._tissue[level], floored)
         with self._guard:
             self._written.add((level, rows.start, cols.start))
 
-    def commit(self) -> int:
+    def share(self) -> SharedStore:
+        """Let other processes write shards, through `shared.SharedShards`; what they wrote is for `adopt`.
+
+        Raises
+        ------
+        StoreError
+            If the disk refuses.
+        """
+        if self._incoming is None:
+            incoming = self._partial / f"{INCOMING}{uuid.uuid4().hex}"
+            with self._disk():
+                incoming.mkdir()
+            self._incoming = incoming
+        return SharedStore(str(self.path), self._partial, self._incoming, self.header)
+
+    def adopt(self, shard: WrittenShard) -> None:
+        """Take over a shard that a helper wrote; `commit` compares its files with what the helper said.
+
+        Raises
+        ------
+        ValueError
+            If the level has no such shard, or it has no record of its floor where the header has one.
+        """
+        level, rows, cols = shard.level, shard.rows, shard.cols
+        if self._shards is None or (rows, cols) not in self.header.grid(level).shards():
+            raise ValueError(f"level {level} has no shard of rows {rows} and cols {cols}")
+        if self._shards.floored is not None:
+            if shard.floored is None:
+                raise ValueError("a shard has quality and fidelity if and only if the header has a floor")
+            self._shards.floored.record(level, rows, cols, shard.floored)
+        with self._guard:
+            self._adopted.update(shard.files)
+            self._written.add((level, rows.start, cols.start))
+
+    def commit(self, *, limit_bytes: int | None = None, file_overhead: int = 0) -> int:
         """Make the store complete and put it in its place, together with all that was written before.
+
+        Parameters
+        ----------
+        limit_bytes
+            Bytes that the store may have at most; a larger one is not put in place.
+        file_overhead
+            Bytes that each file will take on top where the store is to go next, counted against the limit.
 
         Returns
         -------
@@ -190,40 +241,47 @@ class StoreWriter:
         ------
         ValueError
             If a tissue mask or a shard with tissue has not been written, or the header counts other tiles.
+        StoreTooLarge
+            If it has more bytes than it may.
+        StoreCorrupt
+            If a file is not as the helper wrote it that wrote it.
         StoreError
             If the disk refuses; what stood at the path before still stands there.
         """
         self._check_complete()
         with self._disk():
+            self._finish_floored()
+            turn_helpers_away(self._partial)
             manifest = Manifest.of_folder(self._partial)
+            for name, entry in self._adopted.items():
+                if manifest.files.get(name) != entry:
+                    raise StoreCorrupt(f"{self.path}: {name} is not as a worker wrote it; check the shared storage")
             for folder, _, _ in os.walk(self._partial):
                 sync_folder(Path(folder))
             raw = manifest.to_bytes()
+            store_bytes = sum(entry.bytes for entry in manifest.files.values()) + len(raw)
+            made_bytes = store_bytes + file_overhead * (len(manifest.files) + 1)
+            if limit_bytes is not None and made_bytes > limit_bytes:
+                raise StoreTooLarge(str(self.path), made_bytes, limit_bytes)
             write_file(self._partial / MANIFEST, raw)
             self._check_target()
             self._publish()
-        return sum(entry.bytes for entry in manifest.files.values()) + len(raw)
+        return store_bytes
 
     def _create(self) -> None:
         header = self.header
         self._root = zarr.create_group(LocalStore(self._partial), zarr_format=3, attributes=header.to_attributes())
-        latents = self._root.create_group("latents")
+        self._shards = ShardArrays(self._root, header)
         self._root.create_group("tissue")
-        for level in header.levels:
-            array = latents.create_array(
-                str(level.index),
-                shape=header.latent_shape(level.index),
-                dtype=header.latent_dtype,
-                chunks=(header.channels, header.chunk_px, header.chunk_px),
-                shards=header.shard_shape(level.index),
-                fill_value=0,
-                dimension_names=("c", "y", "x"),
-                config={"write_empty_chunks": False},
-                **coding(header),
-            )
-            self._latents.append(array)
         for metadata in self._partial.rglob("zarr.json"):
             compact(metadata)
+
+    def _finish_floored(self) -> None:
+        floored = None if self._shards is None else self._shards.floored
+        if floored is not None:
+            for level, (quality, fidelity) in enumerate(zip(floored.quality, floored.fidelity, strict=True)):
+                self._small_array(f"quality/{level}", quality, ("y", "x"))
+                self._small_array(f"fidelity/{level}", fidelity, ("y", "x", "measure"))
 
     def _small_array(self, name: str, values: NDArray[Any], dimension_names: tuple[str, ...] | None) -> None:
         if self._root is None:
@@ -265,7 +323,7 @@ class StoreWriter:
                 raise StoreError(f"{leftover} is in the way and is no unfinished store; move it away")
             if any(not entry.name.startswith(OWN_NAMES) for entry in leftover.iterdir()):
                 raise StoreError(f"{leftover} is in the way and holds other files than a store's; move it away")
-            shutil.rmtree(leftover)
+            remove_partial(leftover)
 
     def _check_target(self) -> None:
         if not os.path.lexists(self.path):
@@ -293,7 +351,7 @@ class StoreWriter:
 
     def _discard(self) -> None:
         if self._made:
-            shutil.rmtree(self._partial, ignore_errors=True)
+            remove_partial(self._partial, ignore_errors=True)
         self._lock.release()
 
     @contextlib.contextmanager
@@ -303,6 +361,24 @@ class StoreWriter:
             yield
         except OSError as error:
             raise StoreError(f"{self.path}: cannot be written: {explain(error)}") from error
+
+
+def turn_helpers_away(partial: Path) -> None:
+    """Take away the folder that every file of a helper comes through, in one step."""
+    for incoming in partial.glob(INCOMING + "*"):
+        gone = partial / f"{INCOMING}gone"
+        os.rename(incoming, gone)
+        shutil.rmtree(gone)
+
+
+def remove_partial(folder: Path, *, ignore_errors: bool = False) -> None:
+    """Remove a store that is not whole, or what is left of one, though helpers of it may still be at work."""
+    with contextlib.suppress(OSError):
+        turn_helpers_away(folder)
+    for _ in range(DISCARD_TRIES):
+        shutil.rmtree(folder, ignore_errors=True)
+    if not ignore_errors and os.path.lexists(folder):
+        shutil.rmtree(folder)
 
 
 def compact(metadata: Path) -> None:

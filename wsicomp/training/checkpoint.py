@@ -61,4 +61,13 @@ def load_checkpoint(
 
 def restore_moments(optimizer: torch.optim.Optimizer, moments: dict[int, dict[str, Tensor]]) -> None:
     """Put the moments of a checkpoint into a fresh optimiser of the same parameters."""
-    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    # A fused optimiser goes through memory as it lies, so a moment must lie as its parameter does.
+    state = {
+        index: {
+            name: torch.empty_like(parameters[index]).copy_(value) if value.shape == parameters[index].shape else value
+            for name, value in values.items()
+        }
+        for index, values in moments.items()
+    }
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -1,14 +1,18 @@
 """The recipe of `wsic`: its depths and qualities together, on rate plus distortion.
 
     crops -> a depth, and a quality for each crop, at random
-          -> y -> y + noise          -> bits per pixel, by a stand-in for the entropy coder   (Balle et al., 2018)
-               -> round(y), straight through -> x_hat -> squared error
+          -> y -> y - mean + noise -> bits per pixel, by a stand-in for the entropy coder     (Balle et al., 2018)
+               -> mean + round(y - mean), straight through -> x_hat -> squared error
 
-    loss = bits per pixel + lmbda(depth, quality) * 255^2 * MSE
+    loss = bits per pixel + lmbda(depth, quality) * 255^2 * distortion,   distortion = 2 sqrt(usual MSE * MSE) of a crop
 
-The weights that are kept are an exponential moving average. When training ends, the integer tables of the entropy coder
-are fitted to the latents of training crops, for each depth and quality. A batch is a function of the seed and the step,
-so an interrupted run goes on as it would have.
+The distortion grows with the root of a crop's squared error, and is as steep as it where that error is usual for the
+quality: an error that would show on a quiet crop counts for more than the same one on a busy crop, as it does for the
+eye and for every measure that is a mean of decibels.
+
+The weights that are kept are an exponential moving average. When training ends, each depth's stand-in is rounded to
+whole numbers, and the tables of the entropy coder are fitted to the symbols of training crops of all qualities. A batch
+is a function of the seed and the step, so an interrupted run goes on as it would have.
 """
 
 from __future__ import annotations
@@ -28,10 +32,12 @@ from wsicomp.codec.entropy_model import EntropyModel
 from wsicomp.datasets.crops import CropSampler
 from wsicomp.datasets.patches import PatchTable
 from wsicomp.models.registry import WSIC, save_model
+from wsicomp.models.slices import SLICES
 from wsicomp.models.wsic import LATENT_CHANNELS, QUALITIES, Wsic
 from wsicomp.progress import Progress, silent
 from wsicomp.training.checkpoint import load_checkpoint, restore_moments, save_checkpoint
-from wsicomp.training.rate import CausalRate
+from wsicomp.training.distributed import Processes
+from wsicomp.training.rate import ScaleNetwork, integers
 from wsicomp.training.run import Run, cosine, recipe_key
 
 __all__ = ["LMBDA", "CodecRecipe", "lmbda", "train_codec"]
@@ -39,11 +45,17 @@ __all__ = ["LMBDA", "CodecRecipe", "lmbda", "train_codec"]
 LMBDA = {1: (0.02, 0.4), 2: (0.005, 0.12), 3: (0.002, 0.05), 4: (0.0008, 0.02)}
 """Weight of the distortion at the lowest and the highest quality of each depth."""
 
+USUAL_MSE = 4e-4
+"""Of a crop, times the cube root of lmbda: what validation crops came to when trained on the squared error alone."""
+
+LEAST_MSE = 1e-6
+"""Below this error, -60 dB, a crop earns nothing more."""
+
 CHECKPOINT_STEPS = 500
 
 FIT_CROP_PX = 192
-FIT_CROPS = 96
-"""Crops, in their own colours, that the tables of the entropy coder are fitted to."""
+FIT_CROPS = 192
+"""Crops, in their own colours and scale, that the coder's tables are fitted to; smaller where an image is."""
 
 
 @dataclass(frozen=True)
@@ -91,12 +103,18 @@ def lmbda(depth: int, quality: Tensor) -> Tensor:
     return low * torch.exp(quality / (QUALITIES - 1) * math.log(high / low))
 
 
+def distortion(mse: Tensor, weight: Tensor) -> Tensor:
+    """Distortion (N,) of crops of mean squared error (N,), of pixels in [0, 1], at weights lmbda (N,)."""
+    usual = USUAL_MSE * weight ** (-1 / 3)
+    return 2 * (usual * mse + LEAST_MSE**2).sqrt()
+
+
 def train_codec(
     tables: Sequence[PatchTable],
     recipe: CodecRecipe,
     run: Run,
     *,
-    device: torch.device,
+    group: Processes,
     progress: Progress = silent,
 ) -> Wsic:
     """Train every depth and quality and write the weights, tables included, into the run's folder.
@@ -105,6 +123,8 @@ def train_codec(
     ----------
     tables
         Training patches; labels are not used, organs are drawn evenly.
+    group
+        The processes that share each batch, and the device of this one.
 
     Raises
     ------
@@ -115,53 +135,87 @@ def train_codec(
     """
     sampler = CropSampler.load(tables, crop_px=recipe.crop_px)
     key = recipe_key(recipe, [table.name for table in tables])
+    own, device = group.share(recipe.batch_size), group.device
     torch.manual_seed(recipe.seed)
-    model = Wsic(recipe.depths).to(device)
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    rates = nn.ModuleDict({str(depth): CausalRate(LATENT_CHANNELS[depth - 1]) for depth in recipe.depths}).to(device)
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema))  # type: ignore[no-untyped-call]
-    everything = nn.ModuleDict({"model": model, "rates": rates, "average": average})
-    trained = [*model.parameters(), *rates.parameters()]
-    optimizer = torch.optim.AdamW(trained, lr=recipe.learning_rate, weight_decay=1e-4)
+    objective = Objective(recipe.depths).to(device)
+    objective.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    average = AveragedModel(objective.model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema))  # type: ignore[no-untyped-call]
+    everything = nn.ModuleDict({"model": objective.model, "rates": objective.rates, "average": average})
+    trained = list(objective.parameters())
+    optimizer = torch.optim.AdamW(trained, lr=recipe.learning_rate, weight_decay=1e-4, fused=True)
     first = 0
     if run.checkpoint.exists():
         state, moments, position = load_checkpoint(run.checkpoint, recipe=key)
         everything.load_state_dict(state)
         restore_moments(optimizer, moments)
         first = position["step"]
-    for step in range(first, recipe.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * cosine(step, recipe.steps, warmup=min(200, recipe.steps))
+    parallel = group.parallel(objective)
+    batches = sampler.batches(recipe.batch_size, seed=recipe.seed, first=first, last=recipe.steps)
+    for step, batch in enumerate(batches, first):
+        for settings in optimizer.param_groups:
+            settings["lr"] = recipe.learning_rate * cosine(step, recipe.steps, warmup=min(200, recipe.steps))
         rng = np.random.default_rng([recipe.seed, step, 1])
-        depth = int(rng.choice(recipe.depths))
-        quality = torch.from_numpy(rng.uniform(0, QUALITIES - 1, recipe.batch_size)).float().to(device)
-        noise = torch.from_numpy(rng.random((recipe.batch_size, *latent_shape(depth, recipe.crop_px)), np.float32))
-        batch = sampler.batch(recipe.batch_size, seed=recipe.seed, step=step)
-        x = torch.from_numpy(batch).to(device, memory_format=torch.channels_last).float().div_(255)
-        bits, mse = bits_and_error(model, rates[str(depth)], x, depth, quality, noise.to(device) - 0.5)
-        loss = (bits + lmbda(depth, quality) * 255**2 * mse).mean()
+        depth = int(rng.choice(recipe.depths, p=depth_shares(recipe.depths)))
+        drawn = rng.uniform(0, QUALITIES - 1, recipe.batch_size)[own]
+        noise = rng.random((recipe.batch_size, *latent_shape(depth, recipe.crop_px)), np.float32)[own] - 0.5
+        quality = torch.from_numpy(drawn).float().to(device)
+        x = torch.from_numpy(batch[own]).to(device, memory_format=torch.channels_last).float().div_(255)
+        bits, mse = parallel(x, depth, quality, torch.from_numpy(noise).to(device))
+        weight = lmbda(depth, quality)
+        # High qualities have large losses; dividing by the root keeps them from drowning the low ones.
+        loss = ((bits + weight * 255**2 * distortion(mse, weight)) * (weight / LMBDA[depth][0]).rsqrt()).mean()
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
-        average.update_parameters(model)
+        average.update_parameters(objective.model)
         done = step + 1
         if done % 50 == 0 or done == recipe.steps:
-            bpp, psnr = bits.detach().mean().item(), -10 * math.log10(mse.detach().mean().item())
-            run.log(step=done, depth=depth, loss=loss.item(), bits_per_pixel=bpp, psnr_db=psnr)
-            progress(done, recipe.steps, f"depth {depth}, {bpp:.3f} bits per pixel, {psnr:.2f} dB")
-        if done % CHECKPOINT_STEPS == 0 or done == recipe.steps:
+            total, bpp, error = (group.mean(value) for value in (loss, bits.mean(), mse.mean()))
+            psnr = -10 * math.log10(error)
+            if group.writes:
+                run.log(step=done, depth=depth, loss=total, bits_per_pixel=bpp, psnr_db=psnr)
+                progress(done, recipe.steps, f"depth {depth}, {bpp:.3f} bits per pixel, {psnr:.2f} dB")
+        if group.writes and (done % CHECKPOINT_STEPS == 0 or done == recipe.steps):
             save_checkpoint(run.checkpoint, everything, optimizer, recipe=key, position={"step": done})
     kept = cast(Wsic, average.module).eval()
-    save_model(
-        run.weights,
-        kept,
-        key=WSIC,
-        settings={"depths": list(recipe.depths)},
-        notes={"data": ", ".join(table.name for table in tables), "steps": str(recipe.steps)},
-        arrays=fit_tables(kept, CropSampler(sampler.images, FIT_CROP_PX, 0.0), recipe, device),
-    )
+    if group.writes:
+        save_model(
+            run.weights,
+            kept,
+            key=WSIC,
+            settings={"depths": list(recipe.depths)},
+            notes={"data": ", ".join(table.name for table in tables), "steps": str(recipe.steps)},
+            arrays=fit_entropy(kept, objective.rates, fit_sampler(sampler), recipe, device),
+        )
+    group.wait()
     return kept
+
+
+class Objective(nn.Module):
+    """The codec and its depths' stand-ins for the entropy coder, and what both make of a batch."""
+
+    def __init__(self, depths: Sequence[int]) -> None:
+        super().__init__()
+        self.model = Wsic(depths)
+        self.rates = nn.ModuleDict({str(depth): ScaleNetwork(SLICES[depth]) for depth in depths})
+
+    def forward(self, x: Tensor, depth: int, quality: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Bits per pixel (N,), and mean squared error (N,) of x_hat, for x (N, 3, H, W) in [0, 1]."""
+        with torch.autocast(x.device.type, torch.bfloat16):
+            y = self.model.analyse(x, depth, quality)
+        residuals, y_hat = self.model.quantise(y, depth, quality)
+        bits = self.rates[str(depth)](residuals, noise).sum(dim=(1, 2, 3)) / (x.shape[2] * x.shape[3])
+        with torch.autocast(x.device.type, torch.bfloat16):
+            x_hat = self.model.synthesise(y_hat, depth, quality)
+        return bits, (x_hat.float() - x).square().mean(dim=(1, 2, 3))
+
+
+def depth_shares(depths: Sequence[int]) -> NDArray[np.float64]:
+    """Share of the steps of each depth, as depth**1.5: a deeper one has more to learn, and is what is used most."""
+    powers = np.array(depths, np.float64) ** 1.5
+    shares: NDArray[np.float64] = powers / powers.sum()
+    return shares
 
 
 def latent_shape(depth: int, crop_px: int) -> tuple[int, int, int]:
@@ -169,40 +223,34 @@ def latent_shape(depth: int, crop_px: int) -> tuple[int, int, int]:
     return LATENT_CHANNELS[depth - 1], crop_px >> depth, crop_px >> depth
 
 
-def bits_and_error(
-    model: Wsic, rate: nn.Module, x: Tensor, depth: int, quality: Tensor, noise: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Bits per pixel (N,) under the stand-in, and mean squared error (N,) of x_hat, for x (N, 3, H, W) in [0, 1]."""
-    with torch.autocast(x.device.type, torch.bfloat16):
-        y = model.encode(x, depth, quality)
-    y = y.float()
-    bits = rate(y + noise).sum(dim=(1, 2, 3)) / (x.shape[2] * x.shape[3])
-    y_hat = y + (y.round() - y).detach()
-    with torch.autocast(x.device.type, torch.bfloat16):
-        x_hat = model.decode(y_hat, depth, quality)
-    return bits, (x_hat.float() - x).square().mean(dim=(1, 2, 3))
+def fit_sampler(sampler: CropSampler) -> CropSampler:
+    """Sampler of crops as they are, as large as the smallest image allows."""
+    smallest = min(min(image.shape[:2]) for images in sampler.images.values() for image in images)
+    return CropSampler(sampler.images, min(FIT_CROP_PX, smallest // 16 * 16), 0.0, 0.0)
 
 
 @torch.inference_mode()
-def fit_tables(
-    model: Wsic, sampler: CropSampler, recipe: CodecRecipe, device: torch.device
+def fit_entropy(
+    model: Wsic, rates: nn.ModuleDict, sampler: CropSampler, recipe: CodecRecipe, device: torch.device
 ) -> dict[str, NDArray[np.generic]]:
-    """Fit the entropy coder's contexts and tables, per depth and quality, on the latents of training crops.
+    """Round each depth's scale network to whole numbers, and fit the coder's tables on symbols of training crops.
 
     Returns
     -------
     dict
-        Integer arrays under the names "DEPTH/QUALITY/ARRAY".
+        Integer arrays under the names "DEPTH/ARRAY".
     """
     arrays: dict[str, NDArray[np.generic]] = {}
     crops = torch.from_numpy(sampler.batch(FIT_CROPS, seed=recipe.seed, step=0)).to(device)
+    qualities = torch.linspace(0, QUALITIES - 1, FIT_CROPS, device=device)
     for depth in recipe.depths:
-        for quality in range(QUALITIES):
-            y = [
-                model.encode(part.float().div(255), depth, torch.full((len(part),), float(quality), device=device))
-                for part in torch.split(crops, recipe.batch_size)
-            ]
-            latents = torch.cat(y).round().clamp(-32768, 32767).to(torch.int16).cpu().numpy()
-            fitted = EntropyModel.fit(list(latents))
-            arrays |= {f"{depth}/{quality}/{name}": array for name, array in fitted.arrays().items()}
+        symbols = [
+            model.encode(x.float().div(255), depth, quality)
+            for x, quality in zip(
+                torch.split(crops, recipe.batch_size), torch.split(qualities, recipe.batch_size), strict=True
+            )
+        ]
+        latents = torch.cat(symbols).to(torch.int16).cpu().numpy()
+        fitted = EntropyModel.fit(integers(cast(ScaleNetwork, rates[str(depth)])), list(latents))
+        arrays |= {f"{depth}/{name}": array for name, array in fitted.arrays().items()}
     return arrays

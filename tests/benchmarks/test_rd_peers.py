@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.rd.codecs import Coded
+from benchmarks.rd.learned import PeerCodec, peer_codecs
+from benchmarks.rd.macs import count_macs
+from benchmarks.rd.peers import PEERS, FactorisedDensity, Gdn, Hyperprior, gaussian
+from benchmarks.rd.train_peers import PeerRecipe, rate_distortion, train_peer
+from wsicomp.datasets.crops import CropSampler
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.mark.parametrize("means", [False, True])
+@pytest.mark.parametrize("side", [64, 112])
+def test_shapes_and_a_rate_for_every_picture(means: bool, side: int) -> None:
+    model = Hyperprior(means=means, n=8, m=12).eval()
+    latents = model.analyse(torch.rand(2, 3, side, side))
+    assert latents.residuals.shape == (2, 12, side // 16, side // 16)
+    assert latents.z_hat.shape == (2, 8, -(-side // 64), -(-side // 64))
+    assert latents.bits.shape == (2,)
+    assert (latents.bits > 0).all()
+    assert model.synthesise(latents).shape == (2, 3, side, side)
+
+
+@pytest.mark.parametrize("means", [False, True])
+def test_what_is_transmitted_is_whole_numbers_once_trained(means: bool) -> None:
+    latents = Hyperprior(means=means, n=8, m=12).eval().analyse(5 * torch.rand(1, 3, 64, 64))
+    assert torch.equal(latents.z_hat, latents.z_hat.round())
+    assert torch.equal(latents.residuals, latents.residuals.round())
+
+
+@pytest.mark.parametrize("means", [False, True])
+def test_rate_goes_down_where_nothing_else_counts_and_error_where_it_does(means: bool) -> None:
+    for lmbda, measured in ((0.0, 1), (0.5, 2)):
+        torch.manual_seed(0)
+        model = Hyperprior(means=means, n=8, m=12)
+        x = torch.rand(1, 3, 1, 1).expand(2, 3, 64, 64).contiguous()
+        optimizer = torch.optim.Adam(model.parameters(), 5e-3)
+        values = []
+        for _ in range(60):
+            found = rate_distortion(model, x, lmbda)
+            optimizer.zero_grad()
+            found[0].backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            values.append(found[measured].item())
+        assert np.mean(values[-5:]) < 0.7 * np.mean(values[:3])
+
+
+def test_probabilities_of_all_whole_numbers_sum_to_one() -> None:
+    values = torch.arange(-400.0, 401.0).reshape(1, 1, 1, -1)
+    for probabilities in (
+        FactorisedDensity(3)(values.expand(1, 3, 1, -1)),
+        gaussian(values, torch.full_like(values, 4.0)),
+    ):
+        assert (probabilities >= 0).all()
+        assert torch.allclose(probabilities.sum(dim=3), torch.ones(1), atol=1e-3)
+
+
+def test_inverse_gdn_undoes_gdn_where_the_norms_agree() -> None:
+    gdn = Gdn(2)
+    x = torch.tensor([3.0, -1.0]).reshape(1, 2, 1, 1)
+    expected = x / (1 + 0.1 * x.square()).sqrt()
+    assert torch.allclose(gdn(x), expected, atol=1e-4)
+    assert torch.allclose(Gdn(2, inverse=True)(x), x * (1 + 0.1 * x.square()).sqrt(), atol=1e-4)
+
+
+def test_the_decoder_of_the_papers_size_costs_what_it_should() -> None:
+    model = Hyperprior(means=False).eval()
+    with torch.inference_mode(), count_macs() as count:
+        model.g_s(torch.zeros(1, 192, 4, 4))
+    n, m = 128, 192
+    convolutions = 25 * (m * n / 16**2 + n * n / 8**2 + n * n / 4**2 + n * 3 / 2**2)
+    divisions = n * n * (1 / 8**2 + 1 / 4**2 + 1 / 2**2)
+    assert count.macs / 64**2 == pytest.approx(convolutions + divisions)
+
+
+def test_a_trained_peer_is_found_and_measured(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    images = {"made-up": [rng.integers(0, 256, (64, 64, 3), np.uint8) for _ in range(2)]}
+    sampler = CropSampler(images, 64)
+    for name in PEERS:
+        recipe = PeerRecipe(name, "0.0040", steps=2, batch_size=1, crop_px=64)
+        assert train_peer(sampler, recipe, tmp_path, torch.device("cpu")).name == recipe.file_name
+    codecs = peer_codecs(tmp_path)
+    assert [(codec.name, codec.setting) for codec in codecs] == [(name, "lmbda 0.0040") for name in PEERS]
+    tiles = np.stack(images["made-up"])
+    coded = codecs[0].run(tiles)
+    assert isinstance(codecs[0], PeerCodec)
+    assert isinstance(coded, Coded)
+    assert coded.x_hat.shape == tiles.shape
+    assert coded.bytes > 0
+    assert coded.decode_macs is not None
+    assert coded.decode_macs > 30_000
+
+
+def test_an_interrupted_training_goes_on_as_it_would_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.rd.train_peers.CHECKPOINT_STEPS", 2)
+    images = {"made-up": [np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)]}
+    sampler = CropSampler(images, 64)
+    recipe = PeerRecipe("balle2018-hyperprior", "0.0040", steps=3, batch_size=1, crop_px=64)
+    whole = train_peer(sampler, recipe, tmp_path / "whole", torch.device("cpu")).read_bytes()
+
+    class Interrupted(CropSampler):
+        def batch(self, size: int, *, seed: int, step: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+            if step == 2:
+                raise KeyboardInterrupt
+            return super().batch(size, seed=seed, step=step)
+
+    with pytest.raises(KeyboardInterrupt):
+        train_peer(Interrupted(images, 64), recipe, tmp_path / "two", torch.device("cpu"))
+    assert train_peer(sampler, recipe, tmp_path / "two", torch.device("cpu")).read_bytes() == whole
+
+
+def test_a_folder_without_weights_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no weights"):
+        peer_codecs(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"name": "unknown"}, {"crop_px": 96}, {"steps": 0}, {"batch_size": 0}], ids=lambda s: next(iter(s))
+)
+def test_a_recipe_that_cannot_be_is_refused(settings: dict[str, object]) -> None:
+    good: dict[str, object] = {"name": "minnen2018-mean", "lmbda": "0.0040", "steps": 1}
+    with pytest.raises(ValueError, match=r"none of|multiple|at least"):
+        PeerRecipe(**(good | settings))  # type: ignore[arg-type]

@@ -1,0 +1,239 @@
+"""How a batch stands, in a file beside its stores that only ever grows.
+
+    queued -> started -> ok | skipped | failed         one JSON line for each event
+                      -> queued                        where a signal ended the batch
+
+    {"event": "ok", "store": "a.zarr", "slide": "../in/a.svs", "time": 1.8e9, "bytes": 12, "source_bytes": 90, ...}
+
+A line is one write to a file opened for appending, so a kill leaves whole lines; a line that a full disk cut short is
+passed over by the reader, and the next writer begins a new one. Every shard of a batch writes a file of its own, since
+network file systems (NFS) have no true appending: lines of several machines in one file would overwrite one another.
+Reading merges the files; the last event of a store is how it stands. A run that was killed shows as running until it is
+run again.
+
+Paths are relative to the status file's folder. Nothing of a slide but its path is ever written, and nothing of the
+machine.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from wsicomp.disk import explain
+from wsicomp.errors import ConfigError, StoreError
+from wsicomp.pipeline.share import Share
+
+if TYPE_CHECKING:
+    from wsicomp.pipeline.batch import Job, Outcome
+
+__all__ = ["BatchStatus", "SlideStatus", "StatusLog", "read_status"]
+
+PATTERN = "wsicomp-status*.jsonl"
+EVENTS = ("queued", "started", "ok", "skipped", "failed")
+
+
+class StatusLog:
+    """Context manager that writes down the events of a batch, all jobs being queued at first.
+
+    Parameters
+    ----------
+    folder
+        Where the file stands; made when missing.
+    jobs
+        The jobs that this process will do.
+    share
+        Which share of the whole batch they are; None for all of it.
+    """
+
+    def __init__(self, folder: Path, jobs: Sequence[Job], share: Share | None = None) -> None:
+        part = "" if share is None else f"-{share.index}-of-{share.count}"
+        self.path = folder / f"wsicomp-status{part}.jsonl"
+        self._jobs = jobs
+        self._current: Job | None = None
+        self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        """Open the file and queue the jobs.
+
+        Raises
+        ------
+        StoreError
+            If it cannot be written.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            size = os.fstat(self._descriptor).st_size
+            if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
+                os.write(self._descriptor, b"\n")
+        except OSError as error:
+            raise self._refused(error) from error
+        for job in self._jobs:
+            self._write("queued", job)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if self._current is not None:
+                self._write("queued", self._current)
+        finally:
+            os.close(self._descriptor)
+
+    def started(self, job: Job) -> None:
+        """Write that a job's turn has come; raises StoreError if the disk refuses."""
+        self._current = job
+        self._write("started", job)
+
+    def ended(self, outcome: Outcome) -> None:
+        """Write how a job ended; raises StoreError if the disk refuses."""
+        self._current = None
+        facts: dict[str, object] = {}
+        if outcome.encoded is not None:
+            facts = {
+                "bytes": outcome.encoded.store_bytes,
+                "source_bytes": outcome.encoded.source_bytes,
+                "seconds": round(outcome.encoded.seconds, 3),
+            }
+        if outcome.error is not None:
+            facts["error"] = " ".join(str(outcome.error).split())
+        self._write(outcome.status, outcome.job, **facts)
+
+    def _write(self, event: str, job: Job, **facts: object) -> None:
+        folder = self.path.parent
+        record = {
+            "event": event,
+            "store": os.path.relpath(job.store, folder),
+            "slide": os.path.relpath(job.slide, folder),
+            "time": round(time.time(), 3),
+            **facts,
+        }
+        try:
+            line = json.dumps(record).encode("ascii") + b"\n"
+            if os.write(self._descriptor, line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            raise self._refused(error) from error
+
+    def _refused(self, error: OSError) -> StoreError:
+        return StoreError(f"{self.path}: cannot be written: {explain(error)}")
+
+
+@dataclass(frozen=True)
+class SlideStatus:
+    """How one slide of a batch stands.
+
+    Parameters
+    ----------
+    store, slide
+        Paths relative to the status file's folder.
+    event
+        The last that happened to it; "started" is running.
+    store_bytes, source_bytes, seconds
+        Of a store that is there; None else, or where the source is no file.
+    error
+        Why it failed.
+    """
+
+    store: str
+    slide: str
+    event: Literal["queued", "started", "ok", "skipped", "failed"]
+    store_bytes: int | None = None
+    source_bytes: int | None = None
+    seconds: float | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class BatchStatus:
+    """How a batch stands; `slides` is in the order in which they were queued first."""
+
+    slides: tuple[SlideStatus, ...]
+
+    def count(self, *events: str) -> int:
+        """Slides of which the last event is one of these."""
+        return sum(slide.event in events for slide in self.slides)
+
+    @property
+    def store_bytes(self) -> int:
+        """Bytes of all stores that are done."""
+        return sum(slide.store_bytes or 0 for slide in self.slides)
+
+    @property
+    def ratio_to_source(self) -> float | None:
+        """Bytes of stores over bytes of their sources, of those whose source is known; None where there is none."""
+        known = [(slide.store_bytes or 0, slide.source_bytes) for slide in self.slides if slide.source_bytes]
+        return sum(store for store, _ in known) / sum(source for _, source in known) if known else None
+
+    @property
+    def eta_s(self) -> float | None:
+        """Seconds until all is done, from the mean time of a slide and the number that run at once; None if unknown."""
+        left = self.count("queued", "started")
+        times = [slide.seconds for slide in self.slides if slide.event == "ok" and slide.seconds is not None]
+        if not left:
+            return 0.0
+        if not times:
+            return None
+        return math.fsum(times) / len(times) * left / max(self.count("started"), 1)
+
+
+def read_status(folder: Path) -> BatchStatus:
+    """Read every status file in a folder, those of all shards.
+
+    Raises
+    ------
+    ConfigError
+        If there is none.
+    OSError
+        If one cannot be read.
+    """
+    paths = sorted(folder.glob(PATTERN))
+    if not paths:
+        raise ConfigError(f"{folder}: holds no {PATTERN}; encode writes one for more than one slide, beside the stores")
+    events = sorted((event for path in paths for event in events_of(path)), key=lambda event: float(event["time"]))
+    slides: dict[str, SlideStatus] = {}
+    for event in events:
+        slides[event["store"]] = SlideStatus(
+            event["store"],
+            event["slide"],
+            event["event"],
+            event.get("bytes"),
+            event.get("source_bytes"),
+            event.get("seconds"),
+            event.get("error"),
+        )
+    return BatchStatus(tuple(slides.values()))
+
+
+def events_of(path: Path) -> Iterator[dict[str, Any]]:
+    """Events of one file; lines that are none, such as one that was cut short, are passed over."""
+    for line in path.read_bytes().splitlines():
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if is_event(event):
+            yield event
+
+
+def is_event(event: object) -> bool:
+    """Tell whether a JSON value is an event as `StatusLog` writes it."""
+    return (
+        isinstance(event, dict)
+        and event.get("event") in EVENTS
+        and all(isinstance(event.get(name), str) for name in ("store", "slide"))
+        and isinstance(event.get("time"), int | float)
+        and all(isinstance(event.get(name, 0), int | None) for name in ("bytes", "source_bytes"))
+        and isinstance(event.get("seconds", 0), int | float | None)
+        and isinstance(event.get("error", ""), str)
+    )

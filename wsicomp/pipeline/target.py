@@ -1,0 +1,336 @@
+"""The depth and quality that meet a target: so many bits per pixel, so much PSNR, or at most so many bytes.
+
+    a sample of the slide's own tissue tiles -> for each depth, the quality that meets the target, by bisection
+                                             -> of those, the depth that is best: most PSNR for a rate, fewest bytes
+                                                for a PSNR
+
+A rate is one of the whole store: of real bytes, with headers, index and metadata, over the pixels of the pyramid's
+base. What a sample promises, a slide need not keep to the byte; `encode_source` holds a limit of bytes strictly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from wsicomp.errors import ConfigError
+from wsicomp.models.registry import LoadedModel
+from wsicomp.models.wsic import QUALITIES
+from wsicomp.pipeline.encode import rows_of, tissue_places
+from wsicomp.pipeline.tile_codec import TileCodec
+from wsicomp.pipeline.transforms import QUALITY_STEPS, codec_depths
+from wsicomp.slides.source import TileSource, TissueMask
+from wsicomp.store.schema import StoreHeader
+
+__all__ = ["CodecChoice", "FixedCodec", "Target", "TargetedCodec", "choose"]
+
+SAMPLE_TILES = 32
+CAUTION = 0.98
+"""Of the bytes left, what a second try aims at."""
+
+INDEX_BYTES = 16
+"""Of a tile, in its shard's index."""
+
+METADATA_BYTES, LEVEL_BYTES = 3200, 1100
+"""Of a store and of each of its levels: JSON, masks and manifest, about."""
+
+LEAST_ERROR = 1e-3
+"""Mean squared error that a tile without any counts as, so that one blank tile does not decide a mean of decibels."""
+
+FINEST = (QUALITIES - 1) * QUALITY_STEPS
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a store shall reach; exactly one of the three.
+
+    Parameters
+    ----------
+    bits_per_pixel
+        Real bits of the whole store for each pixel of the pyramid's base.
+    psnr_db
+        Mean peak signal-to-noise ratio of tissue tiles, in decibels.
+    max_bytes
+        Bytes of the whole store, at most.
+
+    Raises
+    ------
+    ConfigError
+        If there is none or more than one, or it is not above 0.
+    """
+
+    bits_per_pixel: float | None = None
+    psnr_db: float | None = None
+    max_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        given = [value for value in (self.bits_per_pixel, self.psnr_db, self.max_bytes) if value is not None]
+        if len(given) != 1:
+            raise ConfigError("--bits-per-pixel, --psnr and --max-bytes exclude one another; give one")
+        if not 0 < given[0] < float("inf"):
+            raise ConfigError(f"a target of {given[0]:g} cannot be met; give a number above 0")
+
+
+class CodecChoice(Protocol):
+    """How slides get their codec."""
+
+    @property
+    def limit_bytes(self) -> int | None:
+        """Bytes that a store may have, at most."""
+
+    def codec_for(self, source: TileSource) -> TileCodec:
+        """Codec that a source is to be encoded with."""
+
+    def made(self, header: StoreHeader, store_bytes: int) -> bool:
+        """Whether a complete store is one that this choice could have made."""
+
+    def tighter(self, made_bytes: int) -> Self:
+        """Choice to try next, where a store of this one came out larger than the limit."""
+
+
+@dataclass(frozen=True)
+class FixedCodec:
+    """The same codec for every slide; a `CodecChoice`."""
+
+    codec: TileCodec
+    limit_bytes: int | None = None
+
+    def codec_for(self, source: TileSource) -> TileCodec:
+        """Return the codec."""
+        return self.codec
+
+    def made(self, header: StoreHeader, store_bytes: int) -> bool:
+        """Whether weights, depth, quality and type are the codec's."""
+        codec = self.codec
+        asked = codec.weights_sha256, codec.depth, codec.quality, codec.latent_dtype
+        return asked == (header.weights_sha256, header.depth, header.quality, header.latent_dtype)
+
+    def tighter(self, made_bytes: int) -> Self:
+        """Return the same: it has no limit."""
+        return self
+
+
+@dataclass(frozen=True)
+class TargetedCodec:
+    """A codec for each slide, chosen so that its store meets a target; a `CodecChoice`.
+
+    Parameters
+    ----------
+    model
+        A loaded codec that has qualities.
+    target
+        What each store shall reach.
+    depth
+        The only depth to consider; None considers all.
+    aim
+        Share of the target's bytes to aim at.
+    """
+
+    model: LoadedModel
+    target: Target
+    depth: int | None = None
+    device: torch.device | None = None
+    aim: float = 1.0
+
+    @property
+    def limit_bytes(self) -> int | None:
+        """Bytes that a store may have, at most."""
+        return self.target.max_bytes
+
+    def codec_for(self, source: TileSource) -> TileCodec:
+        """Choose on a sample of the source; see `choose`."""
+        target = self.target
+        if target.max_bytes is not None:
+            target = Target(max_bytes=int(target.max_bytes * self.aim))
+        return choose(source, self.model, target, depth=self.depth, device=self.device)
+
+    def made(self, header: StoreHeader, store_bytes: int) -> bool:
+        """Whether weights and depth are the choice's, and the bytes within the limit."""
+        within = self.limit_bytes is None or store_bytes <= self.limit_bytes
+        return within and header.weights_sha256 == self.model.sha256 and self.depth in (None, header.depth)
+
+    def tighter(self, made_bytes: int) -> Self:
+        """Aim lower by what the sample promised too much."""
+        share = 1.0 if self.limit_bytes is None else self.limit_bytes / made_bytes
+        return replace(self, aim=self.aim * share * CAUTION)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Tiles (N, T, T, 3) uint8, and the rows and columns of pixels (N, 2) that lie on the slide."""
+
+    tiles: NDArray[np.uint8]
+    sizes: NDArray[np.int64]
+
+    def inside(self, depth: int) -> NDArray[np.int64]:
+        """Rows and columns of the latents that are stored, (N, 2)."""
+        stored: NDArray[np.int64] = -(-self.sizes // 2**depth)
+        return stored
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A codec's quality in sixteenths, and what it does to a sample, per tile in bytes and decibels."""
+
+    codec: TileCodec
+    sixteenths: int
+    tile_bytes: float
+    psnr_db: float
+
+
+def choose(
+    source: TileSource,
+    model: LoadedModel,
+    target: Target,
+    *,
+    depth: int | None = None,
+    device: torch.device | None = None,
+) -> TileCodec:
+    """Set a codec so that a source's store meets a target.
+
+    Parameters
+    ----------
+    source
+        The slide; a sample of its tiles is read.
+    depth
+        The only depth to consider; None considers all that the model has.
+
+    Returns
+    -------
+    TileCodec
+        The codec at the depth and quality chosen.
+
+    Raises
+    ------
+    ConfigError
+        If no setting meets the target, the slide has no tissue, or the model has no qualities to choose from.
+    SlideError
+        If a tile cannot be read.
+    """
+    mask = source.tissue()
+    sample = draw_sample(source, mask)
+    allowed = None if target.psnr_db is not None else tile_budget(source, mask, target)
+    candidates, nearest = [], []
+    for candidate in [depth] if depth is not None else codec_depths(model):
+        codec = TileCodec(model, candidate, device=device)
+        codec.check_tile_size(source.tile_size)
+        if codec.entropy is None:
+            raise ConfigError(f"{model.name}: has no qualities to meet a target with; choose a depth, or --model wsic")
+        if allowed is not None:
+            found = most_within(codec, sample, allowed)
+            nearest.append(stream_bytes(codec, sample, 0))
+        else:
+            found = least_reaching(codec, sample, target.psnr_db or 0.0)
+            nearest.append(measure(codec, sample, FINEST).psnr_db)
+        if found is not None:
+            candidates.append(measure(codec, sample, found))
+    if not candidates:
+        raise ConfigError(unreachable(source, mask, target, nearest))
+    if allowed is not None:
+        best = max(candidates, key=lambda setting: setting.psnr_db)
+    else:
+        best = min(candidates, key=lambda setting: setting.tile_bytes)
+    return TileCodec(model, best.codec.depth, quality=best.sixteenths / QUALITY_STEPS, device=device)
+
+
+def draw_sample(source: TileSource, mask: TissueMask) -> Sample:
+    """Tissue tiles of all levels, evenly spaced.
+
+    Raises
+    ------
+    ConfigError
+        If there are none.
+    """
+    places = list(tissue_places(rows_of(source, mask)))
+    if not places:
+        raise ConfigError(f"{source.name}: holds no tissue to meet a target on; give --depth and --quality")
+    chosen = [places[k] for k in np.unique(np.linspace(0, len(places) - 1, SAMPLE_TILES).round().astype(int))]
+    tiles = np.stack([source.read_tile(place.level, place.row, place.col) for place in chosen])
+    side, sizes = source.tile_size, []
+    for place in chosen:
+        level = source.levels[place.level]
+        sizes.append((min(side, level.height_px - place.row * side), min(side, level.width_px - place.col * side)))
+    return Sample(tiles, np.array(sizes, np.int64))
+
+
+def store_budget(source: TileSource, target: Target) -> float:
+    """Bytes that the whole store may have."""
+    base = source.levels[0]
+    return target.max_bytes or (target.bits_per_pixel or 0.0) * base.width_px * base.height_px / 8
+
+
+def tile_budget(source: TileSource, mask: TissueMask, target: Target) -> float:
+    """Bytes that the stream of a tissue tile may have in the mean; below 0 where metadata alone are too much."""
+    tiles = sum(int(level.sum()) for level in mask.tiles)
+    return (store_budget(source, target) - fixed_bytes(source)) / tiles - INDEX_BYTES
+
+
+def fixed_bytes(source: TileSource) -> int:
+    """Bytes of a store without tiles, about."""
+    return METADATA_BYTES + LEVEL_BYTES * len(source.levels)
+
+
+def unreachable(source: TileSource, mask: TissueMask, target: Target, nearest: list[float]) -> str:
+    """Message of a target that no setting meets."""
+    if target.psnr_db is not None:
+        return f"{source.name}: {target.psnr_db:g} dB cannot be reached; the finest setting gives {max(nearest):.2f} dB"
+    tiles = sum(int(level.sum()) for level in mask.tiles)
+    least = fixed_bytes(source) + tiles * (min(nearest) + INDEX_BYTES)
+    return (
+        f"{source.name}: {store_budget(source, target):,.0f} bytes cannot be reached; "
+        f"the smallest setting makes about {least:,.0f}"
+    )
+
+
+def measure(codec: TileCodec, sample: Sample, sixteenths: int) -> Setting:
+    """Encode and decode a sample at one quality."""
+    quality = np.full(len(sample.tiles), sixteenths / QUALITY_STEPS, np.float32)
+    latents = codec.encode(sample.tiles, quality=quality, inside=sample.inside(codec.depth))
+    decoded = codec.decode(latents, quality=quality)
+    errors = [
+        np.square(tile[:height, :width].astype(np.float32) - x_hat[:height, :width]).mean()
+        for tile, x_hat, (height, width) in zip(sample.tiles, decoded, sample.sizes, strict=True)
+    ]
+    psnr = float(np.mean(10 * np.log10(255**2 / np.maximum(errors, LEAST_ERROR))))
+    return Setting(codec, sixteenths, coded_bytes(codec, latents), psnr)
+
+
+def stream_bytes(codec: TileCodec, sample: Sample, sixteenths: int) -> float:
+    """Mean bytes of a tile's stream at one quality."""
+    quality = np.full(len(sample.tiles), sixteenths / QUALITY_STEPS, np.float32)
+    return coded_bytes(codec, codec.encode(sample.tiles, quality=quality, inside=sample.inside(codec.depth)))
+
+
+def coded_bytes(codec: TileCodec, latents: NDArray[np.int16]) -> float:
+    """Mean bytes of the streams of latents."""
+    from wsicomp.codec import rans
+
+    if codec.entropy is None:
+        raise ConfigError("only a model with an entropy coder can meet a target")
+    return float(np.mean([len(rans.encode(latent, codec.entropy)) for latent in latents]))
+
+
+def most_within(codec: TileCodec, sample: Sample, allowed: float) -> int | None:
+    """Highest quality, in sixteenths, whose tiles cost at most `allowed` bytes in the mean; None if none does."""
+    return last_true(lambda sixteenths: stream_bytes(codec, sample, sixteenths) <= allowed)
+
+
+def least_reaching(codec: TileCodec, sample: Sample, psnr_db: float) -> int | None:
+    """Lowest quality, in sixteenths, that reaches a mean PSNR; None if none does."""
+    below = last_true(lambda sixteenths: measure(codec, sample, sixteenths).psnr_db < psnr_db)
+    found = 0 if below is None else below + 1
+    return found if found <= FINEST else None
+
+
+def last_true(holds: Callable[[int], bool]) -> int | None:
+    """Highest quality, in sixteenths, at which something holds that holds at all below it; None if it never does."""
+    low, high = -1, FINEST
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if holds(middle) else (low, middle - 1)
+    return None if low < 0 else low

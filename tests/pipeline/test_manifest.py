@@ -83,7 +83,7 @@ def test_bytes_that_are_no_text(csv: Path) -> None:
 
 
 def test_a_missing_csv(csv: Path) -> None:
-    with pytest.raises(ConfigError, match=r"slides\.csv: cannot be read"):
+    with pytest.raises(ConfigError, match=r"slides\.csv: there is no such file"):
         read_manifest(csv)
 
 

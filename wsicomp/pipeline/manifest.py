@@ -55,6 +55,8 @@ def read_manifest(
             header = [name.strip() for name in next(rows, [])]
             check_header(path, header)
             lines = [(rows.line_num, fields) for fields in rows if any(field.strip() for field in fields)]
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such file; check the path") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {explain(error)}") from error
     except (UnicodeDecodeError, csv.Error) as error:

@@ -77,14 +77,14 @@ class StoreTooLarge(StoreError):
 
     Parameters
     ----------
-    store
-        How the message calls it.
-    made_bytes, limit_bytes
-        What it has, and what it may have.
+    message
+        One line for a person.
+    made_bytes
+        What it would have.
     """
 
-    def __init__(self, store: str, made_bytes: int, limit_bytes: int) -> None:
-        super().__init__(f"{store}: has {made_bytes:,} bytes where {limit_bytes:,} are allowed; ask for less, or more")
+    def __init__(self, message: str, made_bytes: int = 0) -> None:
+        super().__init__(message)
         self.made_bytes = made_bytes
 
 

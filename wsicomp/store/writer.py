@@ -262,7 +262,10 @@ class StoreWriter:
             store_bytes = sum(entry.bytes for entry in manifest.files.values()) + len(raw)
             made_bytes = store_bytes + file_overhead * (len(manifest.files) + 1)
             if limit_bytes is not None and made_bytes > limit_bytes:
-                raise StoreTooLarge(str(self.path), made_bytes, limit_bytes)
+                raise StoreTooLarge(
+                    f"{self.path}: would have {made_bytes:,} bytes, where {limit_bytes:,} are allowed; allow more",
+                    made_bytes,
+                )
             write_file(self._partial / MANIFEST, raw)
             self._check_target()
             self._publish()

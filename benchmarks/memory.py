@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -57,7 +58,7 @@ def main() -> None:
     }
     print("largest over smallest:", spread)
     document = {
-        "command": "python -m benchmarks.memory",
+        "command": shlex.join(["python", "-m", "benchmarks.memory", *sys.argv[1:]]),
         "rows": rows,
         "largest_over_smallest": spread,
         "machine": describe_machine(),

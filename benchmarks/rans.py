@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import statistics
 import subprocess
 import sys
@@ -70,7 +71,11 @@ def main() -> None:
     if model and data:
         sections["speed"] += real_speeds(model, Path(data))
         sections["rates"] += rates(model, Path(data))
-    document = {"command": "python -m benchmarks.rans", "machine": describe_machine(), **sections}
+    document = {
+        "command": shlex.join(["python", "-m", "benchmarks.rans", *sys.argv[1:]]),
+        "machine": describe_machine(),
+        **sections,
+    }
     RESULTS.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     for rows in sections.values():
         for row in rows:

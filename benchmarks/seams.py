@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -52,7 +53,7 @@ def main() -> None:
             results.append({"depth": depth, "quality": quality} | ratios(x, x_hat))
             print(results[-1], flush=True)
     document = {
-        "command": "python -m benchmarks.seams",
+        "command": shlex.join(["python", "-m", "benchmarks.seams", *sys.argv[1:]]),
         "machine": describe_machine(),
         "model": model.name,
         "weights_sha256": model.sha256,

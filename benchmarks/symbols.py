@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -65,7 +66,7 @@ def main() -> None:
             if symbols >= SYMBOLS:
                 break
     document = {
-        "command": "python -m benchmarks.symbols",
+        "command": shlex.join(["python", "-m", "benchmarks.symbols", *sys.argv[1:]]),
         "machine": describe_machine(),
         "model": model.name,
         "weights_sha256": model.sha256,

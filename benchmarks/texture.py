@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ def main() -> None:
             rows.append(row | score(chosen, data.tiles, with_grain(data.tiles, x_hat, strength), data.labels))
             print(json.dumps(rows[-1]), flush=True)
     document = {
-        "command": "python -m benchmarks.texture",
+        "command": shlex.join(["python", "-m", "benchmarks.texture", *sys.argv[1:]]),
         "machine": describe_machine(),
         "model": model.name,
         "weights_sha256": model.sha256,

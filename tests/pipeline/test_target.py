@@ -151,8 +151,12 @@ def test_a_store_that_stays_too_large_leaves_nothing(
 
 
 def test_resume_keeps_what_meets_the_target(model: LoadedModel, slide: Path) -> None:
-    made = outcome_of(slide, TargetedCodec(model, Target(bits_per_pixel=6.0)))
+    asked = TargetedCodec(model, Target(bits_per_pixel=6.0))
+    made = outcome_of(slide, asked)
     assert made.encoded is not None
+    assert outcome_of(slide, asked, resume=True).status == "skipped"
+    other = TargetedCodec(model, Target(bits_per_pixel=4.0))
+    assert isinstance(outcome_of(slide, other, resume=True).error, ConfigError)
     enough = TargetedCodec(model, Target(max_bytes=made.encoded.store_bytes))
     assert outcome_of(slide, enough, resume=True).status == "skipped"
     less = TargetedCodec(model, Target(max_bytes=made.encoded.store_bytes - 1))

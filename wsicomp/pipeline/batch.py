@@ -278,14 +278,19 @@ def finished(job: Job, choice: CodecChoice, settings: SlideSettings, floor: Floo
             qualities = [reader.quality(level.index) for level in header.levels]
     except StoreError:
         return None
-    differs = not choice.made(header, store_bytes) or header.tile_size != settings.tile_size
+    if not job.slide.exists():
+        raise SlideError(f"{job.slide}: there is no such file; check the path")
+
+    def opened() -> Slide:
+        probe(job.slide)
+        return settings.open(job.slide)
+
+    differs = not choice.made(header, store_bytes, opened) or header.tile_size != settings.tile_size
     differs |= header.floor != (None if floor is None else floor.record)
     if settings.mpp is not None and header.mpp is not None:
         differs |= abs(math.sqrt(math.prod(header.mpp)) / settings.mpp - 1) > SAME_MPP
     if differs:
         raise ConfigError(f"{job.store}: was encoded with other settings; give --overwrite, or another output")
-    if not job.slide.exists():
-        raise SlideError(f"{job.slide}: there is no such file; check the path")
     base = header.levels[0]
     raised = [count_raised(quality, header.quality) for quality in qualities if quality is not None]
     return Encoded(

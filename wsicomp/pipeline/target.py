@@ -11,8 +11,9 @@ base. What a sample promises, a slide need not keep to the byte; `encode_source`
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeAlias
 
 import numpy as np
 import torch
@@ -76,6 +77,9 @@ class Target:
             raise ConfigError(f"a target of {given[0]:g} cannot be met; give a number above 0")
 
 
+OpenSource: TypeAlias = Callable[[], AbstractContextManager[TileSource]]
+
+
 class CodecChoice(Protocol):
     """How slides get their codec."""
 
@@ -86,8 +90,8 @@ class CodecChoice(Protocol):
     def codec_for(self, source: TileSource) -> TileCodec:
         """Codec that a source is to be encoded with."""
 
-    def made(self, header: StoreHeader, store_bytes: int) -> bool:
-        """Whether a complete store is one that this choice could have made."""
+    def made(self, header: StoreHeader, store_bytes: int, opened: OpenSource) -> bool:
+        """Whether a complete store is one that this choice could have made; its source is opened where that must be."""
 
     def tighter(self, made_bytes: int) -> Self:
         """Choice to try next, where a store of this one came out larger than the limit."""
@@ -104,7 +108,7 @@ class FixedCodec:
         """Return the codec."""
         return self.codec
 
-    def made(self, header: StoreHeader, store_bytes: int) -> bool:
+    def made(self, header: StoreHeader, store_bytes: int, opened: OpenSource) -> bool:
         """Whether weights, depth, quality and type are the codec's."""
         codec = self.codec
         asked = codec.weights_sha256, codec.depth, codec.quality, codec.latent_dtype
@@ -149,10 +153,13 @@ class TargetedCodec:
             target = Target(max_bytes=int(target.max_bytes * self.aim))
         return choose(source, self.model, target, depth=self.depth, device=self.device)
 
-    def made(self, header: StoreHeader, store_bytes: int) -> bool:
-        """Whether weights and depth are the choice's, and the bytes within the limit."""
-        within = self.limit_bytes is None or store_bytes <= self.limit_bytes
-        return within and header.weights_sha256 == self.model.sha256 and self.depth in (None, header.depth)
+    def made(self, header: StoreHeader, store_bytes: int, opened: OpenSource) -> bool:
+        """Whether these weights kept the limit, or, without one, would be set now as they were set then."""
+        if self.limit_bytes is None:
+            with opened() as source:
+                return FixedCodec(self.codec_for(source)).made(header, store_bytes, opened)
+        within = store_bytes <= self.limit_bytes and header.weights_sha256 == self.model.sha256
+        return within and self.depth in (None, header.depth)
 
     def tighter(self, made_bytes: int) -> Self:
         """Aim lower by what the sample promised too much."""

@@ -116,7 +116,7 @@ def test_a_slurm_task_that_is_given_one_slide_does_it(cli: Cli, slide: Path, mon
 def test_refusals(cli: Cli, csv: Path, slide: Path, tmp_path: Path) -> None:
     fails(cli, tmp_path, 2, ("--manifest", "exclude each other"), slide, "--manifest", csv, *OPTIONS)
     fails(cli, tmp_path, 2, ("no slides", "--manifest"), *OPTIONS)
-    fails(cli, tmp_path, 2, ("none.csv", "cannot be read"), "--manifest", tmp_path / "none.csv", *OPTIONS)
+    fails(cli, tmp_path, 2, ("none.csv", "no such file"), "--manifest", tmp_path / "none.csv", *OPTIONS)
     fails(cli, tmp_path, 2, ("shard 3/2", "1/4"), "--manifest", csv, "--shard", "3/2", *OPTIONS)
     fails(cli, tmp_path, 2, ("wsicomp-status",), tmp_path, command="status")
     (tmp_path / "c.svs").unlink()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wsicomp.errors import ConfigError
-from wsicomp.training.run import Run, cosine, recipe_key
+from wsicomp.training.run import Run, cosine, plateau, recipe_key
 
 
 def test_a_new_run_makes_its_folder(tmp_path: Path) -> None:
@@ -75,17 +76,28 @@ def schedules(draw: st.DrawFn) -> tuple[int, int]:
     return steps, draw(st.integers(1, steps))
 
 
-@given(schedules())
-def test_the_learning_rate_warms_up_in_a_line_and_then_only_falls(schedule: tuple[int, int]) -> None:
+@pytest.mark.parametrize("schedule_of", [cosine, plateau])
+@given(schedule=schedules())
+def test_the_learning_rate_warms_up_in_a_line_and_then_only_falls(
+    schedule_of: Callable[..., float], schedule: tuple[int, int]
+) -> None:
     steps, warmup = schedule
-    factors = [cosine(step, steps, warmup=warmup) for step in range(steps)]
+    factors = [schedule_of(step, steps, warmup=warmup) for step in range(steps)]
     assert all(0 < factor <= 1 for factor in factors)
     assert factors[:warmup] == pytest.approx([(k + 1) / warmup for k in range(warmup)])
     after = factors[warmup - 1 :]
     assert after == sorted(after, reverse=True)
-    assert cosine(steps, steps, warmup=warmup) == pytest.approx(0 if steps > warmup else 1)
+    if steps > warmup:
+        assert schedule_of(steps, steps, warmup=warmup) == pytest.approx(0)
 
 
 def test_halfway_down_the_cosine_the_rate_is_half() -> None:
     assert cosine(60, 110, warmup=10) == pytest.approx(0.5)
     assert cosine(35, 110, warmup=10) == pytest.approx(0.5 + 0.5 * 2**-0.5)
+
+
+def test_on_the_plateau_a_run_is_the_beginning_of_a_longer_one() -> None:
+    short, long = ([plateau(step, steps, warmup=10) for step in range(61)] for steps in (100, 200))
+    assert short == long
+    assert plateau(60, 100, warmup=10) == 1 > plateau(61, 100, warmup=10)
+    assert plateau(70, 100, warmup=10) == pytest.approx(0.5)

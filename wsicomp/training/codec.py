@@ -37,8 +37,9 @@ from wsicomp.models.wsic import LATENT_CHANNELS, QUALITIES, Wsic
 from wsicomp.progress import Progress, silent
 from wsicomp.training.checkpoint import load_checkpoint, restore_moments, save_checkpoint
 from wsicomp.training.distributed import Processes
+from wsicomp.training.optimiser import MuonAdamW
 from wsicomp.training.rate import ScaleNetwork, integers
-from wsicomp.training.run import Run, cosine, recipe_key
+from wsicomp.training.run import Run, plateau, recipe_key
 
 __all__ = ["LMBDA", "CodecRecipe", "lmbda", "train_codec"]
 
@@ -73,7 +74,7 @@ class CodecRecipe:
     crop_px
         Side of a crop in pixels, a multiple of 16.
     learning_rate
-        Peak learning rate of AdamW.
+        Peak learning rate, of both optimisers.
     ema
         Decay of the moving average of the weights, per step.
     seed
@@ -142,7 +143,7 @@ def train_codec(
     average = AveragedModel(objective.model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema))  # type: ignore[no-untyped-call]
     everything = nn.ModuleDict({"model": objective.model, "rates": objective.rates, "average": average})
     trained = list(objective.parameters())
-    optimizer = torch.optim.AdamW(trained, lr=recipe.learning_rate, weight_decay=1e-4, fused=True)
+    optimizer = MuonAdamW(trained, recipe.learning_rate)
     first = 0
     if run.checkpoint.exists():
         state, moments, position = load_checkpoint(run.checkpoint, recipe=key)
@@ -153,7 +154,7 @@ def train_codec(
     batches = sampler.batches(recipe.batch_size, seed=recipe.seed, first=first, last=recipe.steps)
     for step, batch in enumerate(batches, first):
         for settings in optimizer.param_groups:
-            settings["lr"] = recipe.learning_rate * cosine(step, recipe.steps, warmup=min(200, recipe.steps))
+            settings["lr"] = recipe.learning_rate * plateau(step, recipe.steps, warmup=min(200, recipe.steps))
         rng = np.random.default_rng([recipe.seed, step, 1])
         depth = int(rng.choice(recipe.depths, p=depth_shares(recipe.depths)))
         drawn = rng.uniform(0, QUALITIES - 1, recipe.batch_size)[own]
@@ -164,7 +165,7 @@ def train_codec(
         weight = lmbda(depth, quality)
         # High qualities have large losses; dividing by the root keeps them from drowning the low ones.
         loss = ((bits + weight * 255**2 * distortion(mse, weight)) * (weight / LMBDA[depth][0]).rsqrt()).mean()
-        optimizer.zero_grad(set_to_none=True)
+        objective.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()

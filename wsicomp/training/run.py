@@ -18,7 +18,10 @@ from wsicomp.errors import ConfigError
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-__all__ = ["Run", "cosine"]
+__all__ = ["Run", "cosine", "plateau"]
+
+COOLDOWN = 0.4
+"""Share of the steps in which `plateau` falls."""
 
 
 @dataclass(frozen=True)
@@ -68,3 +71,15 @@ def cosine(step: int, steps: int, *, warmup: int) -> float:
     if step < warmup:
         return (step + 1) / warmup
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1)))
+
+
+def plateau(step: int, steps: int, *, warmup: int) -> float:
+    """Learning-rate factor in [0, 1]: linear warm-up, a plateau, and a fall to zero over the last 40 % of the steps.
+
+    The fall is one minus the root of what is done of it (Hagele et al., 2024). Up to there a run is the beginning of
+    every longer one.
+    """
+    if step < warmup:
+        return (step + 1) / warmup
+    fall = COOLDOWN * steps
+    return 1 - math.sqrt(max(step - steps + fall, 0) / fall)

@@ -135,7 +135,7 @@ def test_deeper_depths_have_more_of_the_steps(depths: tuple[int, ...]) -> None:
     shares = depth_shares(depths)
     assert shares.sum() == pytest.approx(1)
     assert (np.diff(shares) > 0).all()
-    np.testing.assert_allclose(shares / shares[0], np.array(depths) ** 1.5)
+    np.testing.assert_allclose(shares / shares[0], np.array(depths) ** 2)
 
 
 def test_the_log_tells_rate_and_distortion(trained: tuple[Run, Wsic]) -> None:

@@ -213,8 +213,8 @@ class Objective(nn.Module):
 
 
 def depth_shares(depths: Sequence[int]) -> NDArray[np.float64]:
-    """Share of the steps of each depth, as depth**1.5: a deeper one has more to learn, and is what is used most."""
-    powers = np.array(depths, np.float64) ** 1.5
+    """Share of the steps of each depth, as its square: a deeper one has more to learn, and is what is used most."""
+    powers = np.array(depths, np.float64) ** 2
     shares: NDArray[np.float64] = powers / powers.sum()
     return shares
 

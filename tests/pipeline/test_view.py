@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openslide
@@ -132,6 +135,32 @@ def test_the_batch_changes_nothing(
         for level, expected in enumerate(decoded[3].levels):
             height, width = expected.shape[:2]
             np.testing.assert_array_equal(slide.read_rgb(level, 0, 0, width, height), expected)
+
+
+def test_a_batch_is_read_while_the_one_before_is_decoded(slide: LatentSlide, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, decode = slide.reader.read_latents, slide.codec.decode
+    second = threading.Event()
+
+    def watch(level: int, row: int, col: int) -> NDArray[Any] | None:
+        if (row, col) == (0, 1):
+            second.set()
+        return read(level, row, col)
+
+    def wait(latents: NDArray[Any], **options: Any) -> NDArray[np.uint8]:
+        assert second.wait(timeout=60), "nobody reads the second tile"
+        return decode(latents, **options)
+
+    monkeypatch.setattr(slide.codec, "batch_size", 1)
+    monkeypatch.setattr(slide.reader, "read_latents", watch)
+    monkeypatch.setattr(slide.codec, "decode", wait)
+    assert len(list(slide.decode_tiles(0, itertools.islice(slide.header.grid(0), 2)))) == 2
+
+
+def test_tiles_that_nobody_asks_for_any_more_may_be_left(decoded: dict[int, Decoded]) -> None:
+    with LatentSlide(decoded[2].path) as slide:
+        tiles = slide.decode_tiles(0, iter(slide.header.grid(0)))
+        _, first = next(tiles)
+    np.testing.assert_array_equal(first, decoded[2].levels[0][:TILE, :TILE])
 
 
 def test_threads_may_read_at_once(decoded: dict[int, Decoded]) -> None:

@@ -2,6 +2,7 @@
 
     read_region -> tiles that the region touches -> cache, or store -> decoder -> crop
                                                               store -> JPEG XL, for some tiles of a store with a floor
+                                                             (threads, a batch ahead of the decoder)
 
 A region decoded alone equals the crop of the whole slide decoded, bit for bit, because each tile is decoded alone. The
 slide's plane is the pyramid's base; labels, macro images and free text are not there, since a store does not hold them.
@@ -9,11 +10,13 @@ slide's plane is the pyramid's base; labels, macro images and free text are not 
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self, TypeAlias
 
 import numpy as np
 import openslide
@@ -30,6 +33,23 @@ from wsicomp.store.reader import StoreReader
 __all__ = ["LatentSlide", "read_tiles"]
 
 DEFAULT_CACHE_BYTES = 64 * 2**20
+
+READERS = 4
+"""Threads that read and entropy-decode tiles; they start when there is work."""
+
+
+class Latent(NamedTuple):
+    """A tile's latent (C, t, t) and its quality, 0 for a codec without."""
+
+    values: NDArray[Any]
+    quality: float
+
+
+Stored: TypeAlias = Latent | NDArray[np.uint8] | None
+"""A tile as far as it was read: its latent, its pixels if it is JPEG XL, or None for glass."""
+
+Batch: TypeAlias = list[tuple[Tile, NDArray[np.uint8] | Future[Stored]]]
+"""Tiles with their pixels, out of the cache, or what a thread is reading."""
 
 
 class LatentSlide(openslide.AbstractSlide):
@@ -75,6 +95,7 @@ class LatentSlide(openslide.AbstractSlide):
         self._capacity = max(cache_bytes // tile_bytes, 1)
         self._cache: OrderedDict[tuple[int, int, int], NDArray[np.uint8]] = OrderedDict()
         self._lock = threading.Lock()
+        self._readers = ThreadPoolExecutor(READERS, "read")
         self._glass = np.empty((header.tile_size, header.tile_size, 3), np.uint8)
         self._glass[...] = header.glass_rgb
 
@@ -95,6 +116,7 @@ class LatentSlide(openslide.AbstractSlide):
 
     def close(self) -> None:
         """Let go of the store."""
+        self._readers.shutdown(cancel_futures=True)
         self.reader.close()
 
     @property
@@ -206,33 +228,38 @@ class LatentSlide(openslide.AbstractSlide):
         StoreCorrupt
             If a tile is damaged.
         """
-        batch: list[Tile] = []
-        for tile in tiles:
-            batch.append(tile)
-            if len(batch) == self.codec.batch_size:
-                yield from self._decode_batch(level, batch)
-                batch = []
-        yield from self._decode_batch(level, batch)
+        remaining = iter(tiles)
+        ahead = self._start(level, remaining)
+        while batch := ahead:
+            ahead = self._start(level, remaining)
+            yield from self._finish(level, batch)
 
-    def _decode_batch(self, level: int, batch: list[Tile]) -> Iterator[tuple[Tile, NDArray[np.uint8]]]:
-        pixels: dict[Tile, NDArray[np.uint8]] = {}
-        missing: list[Tile] = []
-        for tile in batch:
+    def _start(self, level: int, tiles: Iterator[Tile]) -> Batch:
+        # The next batch: tiles out of the cache, and the others, which threads read while the one before is decoded.
+        batch: Batch = []
+        for tile in itertools.islice(tiles, self.codec.batch_size):
             with self._lock:
                 cached = self._cache.get((level, tile.row, tile.col))
                 if cached is not None:
                     self._cache.move_to_end((level, tile.row, tile.col))
-            if cached is None:
-                missing.append(tile)
-            else:
-                pixels[tile] = cached
-        stored = read_tiles(self.reader, self.codec, level, [(tile.row, tile.col) for tile in missing])
-        for tile, image in zip(missing, stored, strict=True):
-            pixels[tile] = self._glass if image is None else image
+            place = level, tile.row, tile.col
+            batch.append((tile, cached if cached is not None else self._readers.submit(self._read, *place)))
+        return batch
+
+    def _read(self, level: int, row: int, col: int) -> Stored:
+        return read_stored(self.reader, self.codec, level, row, col)
+
+    def _finish(self, level: int, batch: Batch) -> Iterator[tuple[Tile, NDArray[np.uint8]]]:
+        missing = {tile: found.result() for tile, found in batch if isinstance(found, Future)}
+        decoded = dict(zip(missing, decode_stored(self.codec, list(missing.values())), strict=True))
+        for tile, found in batch:
+            if not isinstance(found, Future):
+                yield tile, found
+                continue
+            image = decoded[tile]
             if image is not None:
                 self._keep((level, tile.row, tile.col), image.copy())  # a view would keep its whole batch alive
-        for tile in batch:
-            yield tile, pixels[tile]
+            yield tile, self._glass if image is None else image
 
     def _keep(self, key: tuple[int, int, int], image: NDArray[np.uint8]) -> None:
         with self._lock:
@@ -263,18 +290,32 @@ def read_tiles(
     StoreCorrupt
         If a tile is damaged.
     """
-    tiles: list[NDArray[np.uint8] | None] = [reader.read_picture(level, *place) for place in places]
-    latents: dict[int, NDArray[Any]] = {}
-    for index, place in enumerate(places):
-        if tiles[index] is None and (latent := reader.read_latents(level, *place)) is not None:
-            latents[index] = latent
+    return decode_stored(codec, [read_stored(reader, codec, level, *place) for place in places])
+
+
+def read_stored(reader: StoreReader, codec: TileCodec, level: int, row: int, col: int) -> Stored:
+    """One tile of a store, up to where the network begins: its latent, or its pixels if it is JPEG XL; None for glass.
+
+    Raises
+    ------
+    StoreCorrupt
+        If the tile is damaged.
+    """
+    picture = reader.read_picture(level, row, col)
+    if picture is not None:
+        return picture
+    latent = reader.read_latents(level, row, col)
+    return None if latent is None else Latent(latent, quality_of(reader, codec, level, row, col))
+
+
+def decode_stored(codec: TileCodec, tiles: Sequence[Stored]) -> list[NDArray[np.uint8] | None]:
+    """Pixels (tile_size, tile_size, 3) uint8 of tiles as they were read; None for glass."""
+    latents = [tile for tile in tiles if isinstance(tile, Latent)]
+    decoded: Iterator[NDArray[np.uint8]] = iter(())
     if latents:
-        qualities = np.array([quality_of(reader, codec, level, *places[index]) for index in latents], np.float32)
-        for index, image in zip(
-            latents, codec.decode(np.stack(list(latents.values())), quality=qualities), strict=True
-        ):
-            tiles[index] = image
-    return tiles
+        qualities = np.array([latent.quality for latent in latents], np.float32)
+        decoded = iter(codec.decode(np.stack([latent.values for latent in latents]), quality=qualities))
+    return [next(decoded) if isinstance(tile, Latent) else tile for tile in tiles]
 
 
 def quality_of(reader: StoreReader, codec: TileCodec, level: int, row: int, col: int) -> float:

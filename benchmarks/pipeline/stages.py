@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from wsicomp.models.registry import LoadedModel
 from wsicomp.pipeline.encode import Encoded, encode_source
+from wsicomp.pipeline.resources import Resources
 from wsicomp.pipeline.tile_codec import TileCodec
 from wsicomp.slides.native import Reader
 from wsicomp.slides.slide import Slide
@@ -150,4 +151,4 @@ def _shards(reader: StoreReader) -> Iterator[tuple[int, range, range, NDArray[An
 def encode_whole(bench: Bench, path: Path, store: Path, reader: Reader = "auto") -> Encoded:
     """Encode a slide into a store, and leave that there."""
     with Slide(path, reader=reader) as slide:
-        return encode_source(slide, store, bench.codec, readers=bench.readers, overwrite=True)
+        return encode_source(slide, store, bench.codec, resources=Resources(bench.readers), overwrite=True)

@@ -25,7 +25,7 @@ from benchmarks.rd.peers import PEERS, Hyperprior, peer
 from wsicomp.datasets.sheet import PatchSheet
 from wsicomp.evaluation.pixels import to_float_nchw
 from wsicomp.models.wsic import QUALITIES
-from wsicomp.pipeline.encode import DEFAULT_READERS, encode_source
+from wsicomp.pipeline.encode import encode_source
 from wsicomp.pipeline.tile_codec import TileCodec
 from wsicomp.pipeline.transforms import codec_depths, load_codec
 from wsicomp.store.reader import StoreReader
@@ -93,7 +93,7 @@ def through_store(tiles: NDArray[np.uint8], codec: TileCodec) -> Coded:
     with tempfile.TemporaryDirectory(prefix="wsicomp-") as folder:
         store = Path(folder) / "tiles.zarr"
         started = time.process_time()
-        encoded = encode_source(sheet, store, codec, readers=DEFAULT_READERS)
+        encoded = encode_source(sheet, store, codec)
         between = time.process_time()
         with StoreReader(store) as reader:
             for start in range(0, len(tiles), codec.batch_size):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -102,6 +103,20 @@ def test_a_signal_while_a_command_runs(
     ended = cli("info", tissue_svs, "--json")
     ended.failed(code, "nothing half-written")
     assert ended.document["exit_code"] == code
+
+
+def test_memory_is_bounded_or_refused(cli: Cli, tmp_path: Path) -> None:
+    slide = huge_slide(tmp_path / "huge.svs", 0.05)
+    before = listing(tmp_path)
+    cli("encode", slide, "--depth", "4", "--memory", "100M").failed(2, "100 MB of memory")
+    assert listing(tmp_path) == before
+    with subprocess.Popen(
+        [*PROGRAM, "encode", str(slide), "--depth", "4", "--memory", "900M"], stdout=subprocess.PIPE
+    ) as child:
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+    assert child.returncode == 0
+    assert usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) < 900 * 2**20
 
 
 @pytest.mark.parametrize("waited_for", ["huge.zarr.partial", "huge.zarr.partial/latents/0/c"])

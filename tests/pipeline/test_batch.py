@@ -15,6 +15,7 @@ from wsicomp.errors import ConfigError, SlideError, StoreError
 from wsicomp.pipeline import batch
 from wsicomp.pipeline.batch import Job, Outcome, SlideSettings, plan, run
 from wsicomp.pipeline.floor import Floor
+from wsicomp.pipeline.resources import Resources
 from wsicomp.pipeline.target import FixedCodec
 from wsicomp.pipeline.tile_codec import TileCodec
 from wsicomp.store.reader import StoreReader
@@ -85,7 +86,9 @@ def test_a_folder_without_slides_is_refused(tmp_path: Path) -> None:
 
 def outcomes(slide: Path, codec: TileCodec, settings: SlideSettings | None = None, **options: Any) -> list[Outcome]:
     jobs = [Job(slide, slide.with_suffix(".zarr"))]
-    return list(run(jobs, FixedCodec(codec), settings or SlideSettings(tissue_only=False), readers=2, **options))
+    return list(
+        run(jobs, FixedCodec(codec), settings or SlideSettings(tissue_only=False), resources=Resources(2), **options)
+    )
 
 
 def test_resume_skips_what_is_whole_and_says_what_it_is(slide: Path, codec_at: CodecAt) -> None:
@@ -180,7 +183,7 @@ def test_what_goes_wrong_with_one_touches_no_other(slide: Path, codec_at: CodecA
     bad = slide.with_name("bad.svs")
     bad.write_bytes(b"no slide at all")
     jobs = [Job(path, path.with_suffix(".zarr")) for path in (slide, bad, other)]
-    found = list(run(jobs, FixedCodec(codec_at(4)), SlideSettings(), readers=2))
+    found = list(run(jobs, FixedCodec(codec_at(4)), SlideSettings(), resources=Resources(2)))
     assert [outcome.status for outcome in found] == ["ok", "failed", "ok"]
     assert isinstance(found[1].error, SlideError)
     assert not bad.with_suffix(".zarr").exists()

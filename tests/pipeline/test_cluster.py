@@ -21,13 +21,14 @@ from wsicomp.pipeline.batch import SlideSettings
 from wsicomp.pipeline.cluster import Cluster, ClusterEngine, Kept, Recipe, RowDone, RowTask, encode_row
 from wsicomp.pipeline.encode import ShardRow, encode_source, header_of, rows_of
 from wsicomp.pipeline.floor import Floor
+from wsicomp.pipeline.resources import Resources
 from wsicomp.pipeline.tile_codec import TileCodec
 from wsicomp.progress import Progress
 from wsicomp.store.writer import StoreWriter
 
 CodecAt = Callable[[int], TileCodec]
 SETTINGS = SlideSettings(tile_size=32, max_levels=2)
-RECIPE = Recipe("perticarari2023", "cpu", 2)
+RECIPE = Recipe("perticarari2023", "cpu", Resources(2))
 ROW = ShardRow(0, range(16), np.ones((16, 13), np.bool_))
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tests.pipeline.sources import GLASS_RGB, PictureSource, files_of, picture
 from wsicomp.errors import ConfigError, SlideError, StoreError
 from wsicomp.pipeline.encode import encode_source
+from wsicomp.pipeline.resources import Resources
 from wsicomp.pipeline.tile_codec import TileCodec
 from wsicomp.pipeline.view import LatentSlide
 from wsicomp.store.reader import StoreReader
@@ -93,7 +94,7 @@ def test_the_same_bytes_every_time_and_for_any_number_of_readers(tmp_path: Path,
     stores = []
     for index, readers in enumerate([1, 1, 4]):
         store = tmp_path / f"{index}.zarr"
-        encode_source(PictureSource(picture(650, 500), glass=GLASS), store, codec_at(3), readers=readers)
+        encode_source(PictureSource(picture(650, 500), glass=GLASS), store, codec_at(3), resources=Resources(readers))
         stores.append(files_of(store))
     assert len(stores[0]) > 10
     assert stores[0] == stores[1] == stores[2]
@@ -212,6 +213,6 @@ def test_tiles_are_read_ahead_but_not_far(
         return encode(tiles, **options)
 
     monkeypatch.setattr(codec, "encode", slow_encode)
-    encode_source(source, tmp_path / "a.zarr", codec, readers=readers)
+    encode_source(source, tmp_path / "a.zarr", codec, resources=Resources(readers))
     assert encoded == len(source.read) > 800
     assert 4 < max(ahead) <= 4 + 2 * 4 + readers

@@ -21,6 +21,7 @@ from wsicomp.evaluation.fidelity import measure
 from wsicomp.pipeline.closeness import ms_ssim, psnr_db
 from wsicomp.pipeline.encode import Encoded, encode_source
 from wsicomp.pipeline.floor import Floor, FloorCoder, Guard
+from wsicomp.pipeline.resources import Resources
 from wsicomp.pipeline.tile_codec import TileCodec
 from wsicomp.pipeline.view import LatentSlide
 from wsicomp.store import jpegxl
@@ -223,7 +224,9 @@ def test_the_same_bytes_every_time_and_for_any_number_of_threads(tmp_path: Path,
         torch.set_num_threads(threads)
         store = tmp_path / f"{len(stores)}.zarr"
         floor = Floor(min_psnr_db=36, min_ms_ssim=0.98)
-        encode_source(PictureSource(picture(WIDTH, HEIGHT), TILE), store, codec, floor=floor, readers=threads)
+        encode_source(
+            PictureSource(picture(WIDTH, HEIGHT), TILE), store, codec, floor=floor, resources=Resources(threads)
+        )
         stores.append(files_of(store))
     torch.set_num_threads(1)
     assert stores[0] == stores[1] == stores[2]

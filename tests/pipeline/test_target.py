@@ -15,6 +15,7 @@ from wsicomp.models.registry import LoadedModel, load_model
 from wsicomp.pipeline import batch, target
 from wsicomp.pipeline.batch import Job, SlideSettings, run
 from wsicomp.pipeline.encode import encode_source
+from wsicomp.pipeline.resources import Resources
 from wsicomp.pipeline.target import FINEST, Setting, Target, TargetedCodec, choose, draw_sample, last_true
 from wsicomp.pipeline.tile_codec import TileCodec
 
@@ -110,7 +111,7 @@ def test_a_sample_knows_what_lies_on_the_slide(source: PictureSource) -> None:
 
 def outcome_of(slide: Path, choice: TargetedCodec, **options: Any) -> batch.Outcome:
     jobs = [Job(slide, slide.with_suffix(".zarr"))]
-    (outcome,) = run(jobs, choice, SlideSettings(tissue_only=False), readers=1, **options)
+    (outcome,) = run(jobs, choice, SlideSettings(tissue_only=False), resources=Resources(1), **options)
     return outcome
 
 
@@ -133,7 +134,12 @@ def test_a_limit_of_bytes_is_never_passed(
     choice = TargetedCodec(model, Target(max_bytes=limit), 4)
     store = slide.with_suffix(".zarr.zip" if zipped else ".zarr")
     (outcome,) = run(
-        [Job(slide, store)], choice, SlideSettings(tissue_only=False), readers=1, overwrite=True, zipped=zipped
+        [Job(slide, store)],
+        choice,
+        SlideSettings(tissue_only=False),
+        resources=Resources(1),
+        overwrite=True,
+        zipped=zipped,
     )
     assert outcome.encoded is not None, outcome.error
     assert 0.8 * limit < outcome.encoded.store_bytes <= limit

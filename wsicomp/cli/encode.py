@@ -145,6 +145,14 @@ def encode(
         ),
     ] = None,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Threads that read tiles.")] = 4,
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            "--memory",
+            help="Most memory of the process, such as 2G; refused at once where a slide's tiles need more.",
+            show_default=False,
+        ),
+    ] = None,
     device: DeviceOption = "auto",
     overwrite: OverwriteOption = False,
     resume: Annotated[
@@ -170,12 +178,14 @@ def encode(
     from wsicomp.errors import ConfigError
     from wsicomp.models.device import resolve_device
     from wsicomp.pipeline import batch
+    from wsicomp.pipeline.resources import Resources, parse_bytes
     from wsicomp.pipeline.status import StatusLog
     from wsicomp.slides.native import check_reader
 
     if overwrite and resume:
         raise ConfigError("--overwrite and --resume exclude each other: replace every store, or keep complete ones")
     where = resolve_device(device)
+    resources = Resources(workers, None if memory is None else parse_bytes(memory))
     floor_asked = min_psnr, min_ms_ssim, _absolute(keep_prediction), max_logit_shift, tile_size, device
     floor = make_floor(*floor_asked)
     target = (bits_per_pixel, psnr, max_bytes)
@@ -196,7 +206,7 @@ def encode(
             from wsicomp.pipeline.cluster import Cluster, Recipe
 
             again = None if floor is None else partial(make_floor, *floor_asked)
-            recipe = Recipe(_absolute(model) or model, device, workers, again)
+            recipe = Recipe(_absolute(model) or model, device, resources, again)
             cluster = stack.enter_context(Cluster(scheduler, recipe, warn))
         status = None
         if len(planned) > 1:
@@ -218,7 +228,7 @@ def encode(
             overwrite=overwrite,
             resume=resume,
             zipped=zipped,
-            readers=workers,
+            resources=resources,
             engine=lambda job, own: None if cluster is None else cluster.engine(job, own),
             started=lambda job: None if status is None else status.started(job),
             progress=tiles_of,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from wsicomp.datasets.sheet import PatchSheet
 from wsicomp.evaluation.study import Reconstruction
-from wsicomp.pipeline.encode import DEFAULT_READERS, encode_source
+from wsicomp.pipeline.encode import encode_source
 from wsicomp.pipeline.floor import Floor
 from wsicomp.pipeline.tile_codec import TileCodec
 from wsicomp.pipeline.view import read_tiles
@@ -56,7 +56,7 @@ def reconstruct(
     sheet = PatchSheet(name, patches)
     with tempfile.TemporaryDirectory(prefix="wsicomp-") as folder:
         store = Path(folder) / "patches.zarr"
-        encoded = encode_source(sheet, store, codec, floor=floor, readers=DEFAULT_READERS, progress=progress)
+        encoded = encode_source(sheet, store, codec, floor=floor, progress=progress)
         x_hat = np.empty_like(patches)
         size = patches.shape[1]
         with StoreReader(store) as reader:

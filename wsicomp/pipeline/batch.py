@@ -19,6 +19,7 @@ from wsicomp.disk import explain
 from wsicomp.errors import ConfigError, SlideError, StoreError, StoreTooLarge, WsicompError
 from wsicomp.pipeline.encode import Encoded, Engine, count_raised, encode_source
 from wsicomp.pipeline.floor import Floor
+from wsicomp.pipeline.resources import Resources
 from wsicomp.pipeline.target import CodecChoice
 from wsicomp.progress import Progress, silent
 from wsicomp.slides.native import Reader
@@ -157,7 +158,7 @@ def run(
     overwrite: bool = False,
     resume: bool = False,
     zipped: bool = False,
-    readers: int,
+    resources: Resources,
     engine: Callable[[Job, SlideSettings], Engine | None] = lambda job, settings: None,
     started: Callable[[Job], None] = lambda job: None,
     progress: Callable[[Job], Progress] = lambda job: silent,
@@ -175,6 +176,8 @@ def run(
         Whether a store that exists may be replaced.
     resume
         Whether a complete store of the same settings is skipped; a partial or damaged one is made again.
+    resources
+        What this process may use.
     engine
         Gives what encodes a job's slide in place of this process; None is this process.
     started
@@ -205,7 +208,7 @@ def run(
                     floor=floor,
                     overwrite=overwrite or resume,
                     zipped=zipped,
-                    readers=readers,
+                    resources=resources,
                     engine=engine(job, own),
                     progress=progress(job),
                 )
@@ -224,7 +227,7 @@ def encode_within(
     floor: Floor | None,
     overwrite: bool,
     zipped: bool,
-    readers: int,
+    resources: Resources,
     engine: Engine | None,
     progress: Progress,
 ) -> Encoded:
@@ -252,7 +255,7 @@ def encode_within(
                 limit_bytes=choice.limit_bytes,
                 overwrite=overwrite,
                 zipped=zipped,
-                readers=readers,
+                resources=resources,
                 engine=engine,
                 progress=progress,
             )

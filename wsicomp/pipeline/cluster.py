@@ -33,6 +33,7 @@ from wsicomp.models.device import resolve_device
 from wsicomp.pipeline.batch import Job, SlideSettings
 from wsicomp.pipeline.encode import ShardRow, encode_rows
 from wsicomp.pipeline.floor import Floor, FloorCoder
+from wsicomp.pipeline.resources import Resources
 from wsicomp.pipeline.tile_codec import TileCodec
 from wsicomp.progress import Progress
 from wsicomp.store.shared import SharedShards, SharedStore, WrittenShard
@@ -68,15 +69,15 @@ class Recipe:
         Name of shipped weights, or path of a weights file that workers see too.
     device
         Name of the device on the worker: auto, cpu, cuda.
-    readers
-        Threads that read tiles, of each worker.
+    resources
+        What each worker may use.
     floor
         Makes the floor on a worker, by a function that workers can import; None is no floor.
     """
 
     weights: str
     device: str
-    readers: int
+    resources: Resources
     floor: Callable[[], Floor | None] | None = None
 
 
@@ -319,7 +320,7 @@ def encode_row(task: RowTask) -> RowDone:
         tissue = np.zeros((grid.rows, grid.cols), np.bool_)
         tissue[task.row.rows.start : task.row.rows.stop] = task.row.tissue
         shards = SharedShards(task.store, tissue)
-        raised, in_jpegxl = encode_rows(slide, [task.row], codec, coder, shards, readers=task.recipe.readers)
+        raised, in_jpegxl = encode_rows(slide, [task.row], codec, coder, shards, resources=task.recipe.resources)
     except WsicompError as error:
         return RowDone(error=error)
     return RowDone(tuple(shards.written), raised, in_jpegxl)

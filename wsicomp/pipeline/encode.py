@@ -5,9 +5,9 @@
 
 Rows of shards are what work is divided by: here all of them go through one such pipeline, one after the other, and
 `cluster` gives each to whichever machine is free. Glass tiles are neither read nor coded. Where a floor is set, `floor`
-stands in the network's place, and a tile may become JPEG XL. Memory is bounded by the window of tiles read ahead and
-two shards of latents, whatever the size of the slide. What it does not do: it does not choose names, skip errors or
-resume; `batch` does.
+stands in the network's place, and a tile may become JPEG XL. Memory is bounded by the window of tiles read ahead and a
+few shards of latents, whatever the size of the slide, and `resources` may bound it further. What it does not do: it
+does not choose names, skip errors or resume; `batch` does.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from wsicomp.geometry import SHARD_TILES
 from wsicomp.pipeline.floor import Floor, FloorCoder, asked_sixteenths
+from wsicomp.pipeline.resources import UNBOUND, Resources
 from wsicomp.pipeline.tile_codec import TileCodec
 from wsicomp.progress import Progress, silent
 from wsicomp.slides.source import TileSource, TissueMask
@@ -46,7 +47,6 @@ __all__ = [
     "tissue_places",
 ]
 
-DEFAULT_READERS = 4
 ZIP_FILE_BYTES = 256
 """Of each file in a zip archive, its two headers, at most."""
 
@@ -153,7 +153,7 @@ def encode_source(
     limit_bytes: int | None = None,
     overwrite: bool = False,
     zipped: bool = False,
-    readers: int = DEFAULT_READERS,
+    resources: Resources = UNBOUND,
     engine: Engine | None = None,
     progress: Progress = silent,
 ) -> Encoded:
@@ -171,8 +171,8 @@ def encode_source(
         Whether a store that stands there already may be replaced.
     zipped
         Whether the store is packed into one file, `NAME.zarr.zip`.
-    readers
-        Threads that read tiles.
+    resources
+        What this process may use.
     engine
         What encodes in place of this process.
 
@@ -183,7 +183,7 @@ def encode_source(
     StoreError
         If the disk refuses.
     ConfigError
-        If the target exists, or the tiles do not fit the depth.
+        If the target exists, the tiles do not fit the depth, or memory is bounded too tightly.
     StoreTooLarge
         If the store would have more bytes than its limit.
     ModelError
@@ -204,7 +204,7 @@ def encode_source(
         rows = list(rows_of(source, mask))
         if engine is None:
             coder = None if floor is None else FloorCoder(codec, floor)
-            raised, in_jpegxl = encode_rows(source, rows, codec, coder, writer, readers=readers, progress=progress)
+            raised, in_jpegxl = encode_rows(source, rows, codec, coder, writer, resources=resources, progress=progress)
         else:
             raised, in_jpegxl = engine.encode(rows, writer, progress)
         store_bytes = writer.commit(limit_bytes=limit_bytes, file_overhead=ZIP_FILE_BYTES if zipped else 0)
@@ -260,7 +260,7 @@ def encode_rows(
     coder: FloorCoder | None,
     writer: ShardSink,
     *,
-    readers: int = DEFAULT_READERS,
+    resources: Resources = UNBOUND,
     progress: Progress = silent,
 ) -> tuple[int, int]:
     """Read, encode and write the tissue tiles of rows of shards, the three overlapped.
@@ -277,9 +277,10 @@ def encode_rows(
     """
     total, done, raised, in_jpegxl = sum(row.tissue_tiles for row in rows), 0, 0, 0
     step = writer.header.chunk_px
-    with ThreadPoolExecutor(readers, "read") as reading, ThreadPoolExecutor(1, "write") as writing:
+    window = resources.window(codec, writer.header)
+    with ThreadPoolExecutor(resources.readers, "read") as reading, ThreadPoolExecutor(1, "write") as writing:
         written: Future[None] | None = None
-        stream = read_ahead(source, tissue_places(rows), reading, window=2 * codec.batch_size + readers)
+        stream = read_ahead(source, tissue_places(rows), reading, window)
         for (level, shard), tiles in itertools.groupby(stream, key=lambda item: (item[0].level, item[0].shard)):
             block = empty_block(writer.header, level, shard)
             floored = None if coder is None else FlooredShard.of_glass(*shard)

@@ -153,6 +153,14 @@ def encode(
             show_default=False,
         ),
     ] = None,
+    stage: Annotated[
+        Path | None,
+        typer.Option(
+            "--stage",
+            help="Local folder that each slide is copied to before it is read, one slide ahead; for slow storage.",
+            show_default=False,
+        ),
+    ] = None,
     device: DeviceOption = "auto",
     overwrite: OverwriteOption = False,
     resume: Annotated[
@@ -179,11 +187,14 @@ def encode(
     from wsicomp.models.device import resolve_device
     from wsicomp.pipeline import batch
     from wsicomp.pipeline.resources import Resources, parse_bytes
+    from wsicomp.pipeline.staging import Stage
     from wsicomp.pipeline.status import StatusLog
     from wsicomp.slides.native import check_reader
 
     if overwrite and resume:
         raise ConfigError("--overwrite and --resume exclude each other: replace every store, or keep complete ones")
+    if stage is not None and scheduler is not None:
+        raise ConfigError("--stage is for one machine; workers of a cluster read slides where they all see them")
     where = resolve_device(device)
     resources = Resources(workers, None if memory is None else parse_bytes(memory))
     floor_asked = min_psnr, min_ms_ssim, _absolute(keep_prediction), max_logit_shift, tile_size, device
@@ -208,6 +219,7 @@ def encode(
             again = None if floor is None else partial(make_floor, *floor_asked)
             recipe = Recipe(_absolute(model) or model, device, resources, again)
             cluster = stack.enter_context(Cluster(scheduler, recipe, warn))
+        copies = None if stage is None else stack.enter_context(Stage(stage))
         status = None
         if len(planned) > 1:
             folder = output or (planned[0].store if manifest is None else manifest).parent
@@ -229,6 +241,7 @@ def encode(
             resume=resume,
             zipped=zipped,
             resources=resources,
+            stage=copies,
             engine=lambda job, own: None if cluster is None else cluster.engine(job, own),
             started=lambda job: None if status is None else status.started(job),
             progress=tiles_of,

@@ -8,6 +8,8 @@ they end.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +22,7 @@ from wsicomp.errors import ConfigError, SlideError, StoreError, StoreTooLarge, W
 from wsicomp.pipeline.encode import Encoded, Engine, count_raised, encode_source
 from wsicomp.pipeline.floor import Floor
 from wsicomp.pipeline.resources import Resources
+from wsicomp.pipeline.staging import Stage
 from wsicomp.pipeline.target import CodecChoice
 from wsicomp.progress import Progress, silent
 from wsicomp.slides.native import Reader
@@ -159,6 +162,7 @@ def run(
     resume: bool = False,
     zipped: bool = False,
     resources: Resources,
+    stage: Stage | None = None,
     engine: Callable[[Job, SlideSettings], Engine | None] = lambda job, settings: None,
     started: Callable[[Job], None] = lambda job: None,
     progress: Callable[[Job], Progress] = lambda job: silent,
@@ -178,6 +182,8 @@ def run(
         Whether a complete store of the same settings is skipped; a partial or damaged one is made again.
     resources
         What this process may use.
+    stage
+        Copies slides to where they are read from; None reads them where they are.
     engine
         Gives what encodes a job's slide in place of this process; None is this process.
     started
@@ -187,7 +193,7 @@ def run(
     warn
         Told of what a user should know although it is no error.
     """
-    for job in jobs:
+    for job, following in itertools.zip_longest(jobs, jobs[1:]):
         started(job)
         own = settings if job.mpp is None else replace(settings, mpp=job.mpp)
         try:
@@ -196,8 +202,14 @@ def run(
                 continue
             if job.store.exists() and not (overwrite or resume):
                 raise ConfigError(f"{job.store}: exists already; give --overwrite to replace it or --resume to keep it")
-            probe(job.slide)
-            with own.open(job.slide) as slide:
+            with contextlib.ExitStack() as stack:
+                path = job.slide
+                if stage is not None:
+                    path = stack.enter_context(stage.local(job.slide))
+                    if following is not None and not (resume and following.store.exists()):
+                        stage.ahead(following.slide)
+                probe(path)
+                slide = stack.enter_context(own.open(path))
                 if slide.info.mpp is None:
                     warn(f"{job.slide}: does not say its micrometres per pixel; encoded in pixels")
                 job.store.parent.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ import wsicomp
 from wsicomp.errors import ConfigError, SlideError, StoreError, WeightsMismatch
 from wsicomp.models.autoencoder import StudyAutoencoder
 from wsicomp.models.registry import STUDY_CODEC, save_model
+from wsicomp.store.reader import StoreReader
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
@@ -64,3 +65,18 @@ def test_errors(tmp_path: Path, tissue_svs: Path) -> None:
     with pytest.raises(StoreError, match="no such store"):
         wsicomp.open(tmp_path / "a.zarr")
     assert [path.name for path in tmp_path.iterdir()] == ["text.svs"]
+
+
+def test_a_target_and_a_floor_are_met(tissue_svs: Path, tmp_path: Path) -> None:
+    small = wsicomp.encode(tissue_svs, tmp_path / "a.zarr", max_bytes=40_000, mpp=2.0)
+    assert small.store_bytes <= 40_000
+    floored = wsicomp.encode(tissue_svs, tmp_path / "b.zarr", depth=4, quality=0, min_psnr_db=33, mpp=2.0)
+    assert floored.raised_tiles + floored.jpegxl_tiles > 0
+    with StoreReader(tmp_path / "b.zarr") as reader:
+        lowest = [np.nanmin(fidelity[..., 0]) for k in range(2) if (fidelity := reader.fidelity(k)) is not None]
+    assert min(lowest) >= 33
+    with pytest.raises(ConfigError, match="exclude one another"):
+        wsicomp.encode(tissue_svs, tmp_path / "c.zarr", max_bytes=1000, psnr_db=30)
+    with pytest.raises(ConfigError, match="needs a classifier"):
+        wsicomp.encode(tissue_svs, tmp_path / "c.zarr", max_logit_shift=0.5)
+    assert not (tmp_path / "c.zarr").exists()

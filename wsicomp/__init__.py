@@ -28,8 +28,15 @@ def encode(
     slide: str | os.PathLike[str],
     store: str | os.PathLike[str],
     *,
-    depth: int = 3,
+    depth: int | None = None,
     quality: float | None = None,
+    bits_per_pixel: float | None = None,
+    psnr_db: float | None = None,
+    max_bytes: int | None = None,
+    min_psnr_db: float | None = None,
+    min_ms_ssim: float | None = None,
+    keep_prediction: str | None = None,
+    max_logit_shift: float | None = None,
     model: str = "wsic",
     latent_dtype: str | None = None,
     mpp: float | None = None,
@@ -45,9 +52,16 @@ def encode(
     store
         Where the store will stand: a folder, by custom `NAME.zarr`, or one file, `NAME.zarr.zip`.
     depth
-        Depth of the latent, 1 (largest) to 4 (smallest).
+        Depth of the latent, 1 (largest) to 4 (smallest); None is 3, or what meets a target best.
     quality
         Quality level of `wsic`, 0 (smallest) to 7 (finest); None is 4, and all that the study's codec takes.
+    bits_per_pixel, psnr_db, max_bytes
+        A target, one at most, that picks depth and quality on a sample of tiles: real bits of the store per pixel of
+        the slide, mean PSNR of tissue tiles in the fewest bytes, or bytes of the store, never more.
+    min_psnr_db, min_ms_ssim
+        Floors that no tissue tile of any level is below.
+    keep_prediction, max_logit_shift
+        A classifier, shipped name or file, whose prediction of no tile changes, nor its logit by more than the shift.
     model
         Name of a shipped codec, or path of a weights file.
     latent_dtype
@@ -67,18 +81,30 @@ def encode(
         If the store cannot be written.
     ConfigError
         If a setting is not possible, or the store exists.
+    StoreTooLarge
+        If the slide cannot be encoded in so few bytes.
     ModelError
-        If the codec cannot be loaded, or its weights lack this depth and quality.
+        If the codec or the classifier cannot be loaded, or its weights lack this depth and quality.
     """
+    from wsicomp.evaluation.guard import make_floor
     from wsicomp.models.device import resolve_device
-    from wsicomp.pipeline.encode import encode_source
-    from wsicomp.pipeline.tile_codec import TileCodec
+    from wsicomp.pipeline.batch import encode_within
+    from wsicomp.pipeline.target import Target, codec_choice
     from wsicomp.slides.slide import Slide
 
-    codec = TileCodec.load(model, depth, quality=quality, latent_dtype=latent_dtype, device=resolve_device(device))
     with Slide(slide, mpp=mpp) as source:
+        choice = codec_choice(
+            model,
+            depth,
+            quality=quality,
+            latent_dtype=latent_dtype,
+            target=Target.of(bits_per_pixel, psnr_db, max_bytes),
+            tile_size=source.tile_size,
+            device=resolve_device(device),
+        )
+        floor = make_floor(min_psnr_db, min_ms_ssim, keep_prediction, max_logit_shift, source.tile_size, device)
         zipped = os.fspath(store).endswith(".zip")
-        return encode_source(source, Path(store), codec, overwrite=overwrite, zipped=zipped)
+        return encode_within(source, Path(store), choice, floor=floor, overwrite=overwrite, zipped=zipped)
 
 
 def open(

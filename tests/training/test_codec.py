@@ -14,6 +14,7 @@ import skimage.data
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from safetensors import safe_open
 from torch import nn
 
 from tests.wsic_weights import random_scales
@@ -73,6 +74,10 @@ def test_the_weights_of_a_run_are_the_model_it_returns(trained: tuple[Run, Wsic]
     assert loaded.notes == {"data": tissue.name, "steps": "3"}
     state = model.state_dict()
     assert all(torch.equal(tensor, state[name]) for name, tensor in loaded.module.state_dict().items())
+    with safe_open(run.weights, framework="pt") as file:
+        stored = [file.get_tensor(name).dtype for name in file.keys()]  # noqa: SIM118
+    assert stored.count(torch.float16) == len(state)
+    assert torch.float32 not in stored
 
 
 def entropy_of(arrays: Mapping[str, NDArray[np.generic]], depth: int) -> EntropyModel:
@@ -201,7 +206,7 @@ def test_what_is_trained_for_falls(
     monkeypatch.setattr(codec.Objective, "forward", watch)
     monkeypatch.setitem(LMBDA, 3, weight)
     recipe = CodecRecipe(depths=(3,), steps=60, batch_size=2, crop_px=64, learning_rate=5e-3, ema=0.9)
-    monkeypatch.setattr(codec, "cosine", lambda *_, **__: 1.0)  # the warm-up is made for long runs
+    monkeypatch.setattr(codec, "plateau", lambda *_, **__: 1.0)  # the warm-up is made for long runs
     train_codec([PatchTable.load(tmp_path)], recipe, Run.open(tmp_path / "run", resume=False), group=ALONE)
     assert len(losses) == 60
     assert np.mean(losses[-10:]) < 0.75 * np.mean(losses[:5])

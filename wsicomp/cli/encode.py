@@ -17,14 +17,8 @@ from wsicomp.cli.signals import deferred
 from wsicomp.progress import Progress
 
 if TYPE_CHECKING:
-    import torch
-
     from wsicomp.pipeline.batch import Job, Outcome
-    from wsicomp.pipeline.floor import Floor
     from wsicomp.pipeline.share import Share
-    from wsicomp.pipeline.target import CodecChoice
-
-DEFAULT_DEPTH = 3
 
 
 def encode(
@@ -184,11 +178,13 @@ def encode(
     Example: wsicomp encode slide.svs --depth 3
     """
     from wsicomp.errors import ConfigError
+    from wsicomp.evaluation.guard import make_floor
     from wsicomp.models.device import resolve_device
     from wsicomp.pipeline import batch
     from wsicomp.pipeline.resources import Resources, parse_bytes
     from wsicomp.pipeline.staging import Stage
     from wsicomp.pipeline.status import StatusLog
+    from wsicomp.pipeline.target import Target, codec_choice
     from wsicomp.slides.native import check_reader
 
     if overwrite and resume:
@@ -199,8 +195,10 @@ def encode(
     resources = Resources(workers, None if memory is None else parse_bytes(memory))
     floor_asked = min_psnr, min_ms_ssim, _absolute(keep_prediction), max_logit_shift, tile_size, device
     floor = make_floor(*floor_asked)
-    target = (bits_per_pixel, psnr, max_bytes)
-    choice = _choice(model, depth, quality, latent_dtype, target, tile_size, where)
+    target = Target.of(bits_per_pixel, psnr, max_bytes)
+    choice = codec_choice(
+        model, depth, quality=quality, latent_dtype=latent_dtype, target=target, tile_size=tile_size, device=where
+    )
     planned = _planned(slides or [], manifest, output, zipped=zipped, check_slides=not skip_errors)
     share = _share(shard, len(planned))
     jobs = planned if share is None else share.of(planned)
@@ -300,57 +298,6 @@ def _share(shard: str | None, slides: int) -> Share | None:
     return share
 
 
-def _choice(
-    model: str,
-    depth: int | None,
-    quality: float | None,
-    latent_dtype: str | None,
-    target: tuple[float | None, float | None, int | None],
-    tile_size: int,
-    device: torch.device,
-) -> CodecChoice:
-    """Set up one codec for every slide, or a choice for each where a target (bits per pixel, PSNR, bytes) was given."""
-    from wsicomp.errors import ConfigError
-    from wsicomp.pipeline.target import FixedCodec, Target, TargetedCodec
-    from wsicomp.pipeline.tile_codec import TileCodec
-    from wsicomp.pipeline.transforms import load_codec
-
-    if target == (None, None, None):
-        wanted = DEFAULT_DEPTH if depth is None else depth
-        codec = TileCodec.load(model, wanted, quality=quality, latent_dtype=latent_dtype, device=device)
-        codec.check_tile_size(tile_size)
-        return FixedCodec(codec)
-    if quality is not None or latent_dtype is not None:
-        raise ConfigError("a target decides the quality and the type; leave --quality and --latent-dtype out, or it")
-    return TargetedCodec(load_codec(model), Target(*target), depth, device)
-
-
 def _absolute(source: str | None) -> str | None:
     """Path of a file as other processes see it; a shipped name stays."""
     return source if source is None or not Path(source).is_file() else str(Path(source).absolute())
-
-
-def make_floor(
-    min_psnr_db: float | None,
-    min_ms_ssim: float | None,
-    classifier: str | None,
-    max_logit_shift: float | None,
-    tile_size: int,
-    device: str,
-) -> Floor | None:
-    """Set up what was asked for, here or on a worker; None where nothing was."""
-    from wsicomp.errors import ConfigError
-    from wsicomp.models.device import resolve_device
-
-    if max_logit_shift is not None and classifier is None:
-        raise ConfigError("--max-logit-shift needs a classifier whose logits it means; give --keep-prediction too")
-    if min_psnr_db is None and min_ms_ssim is None and classifier is None:
-        return None
-    from wsicomp.pipeline.floor import Floor
-
-    guard = None
-    if classifier is not None:
-        from wsicomp.evaluation.guard import load_guard
-
-        guard = load_guard(classifier, resolve_device(device), tile_size=tile_size, max_shift=max_logit_shift)
-    return Floor(min_psnr_db, min_ms_ssim, guard)

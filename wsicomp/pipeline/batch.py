@@ -21,7 +21,7 @@ from wsicomp.disk import explain
 from wsicomp.errors import ConfigError, SlideError, StoreError, StoreTooLarge, WsicompError
 from wsicomp.pipeline.encode import Encoded, Engine, count_raised, encode_source
 from wsicomp.pipeline.floor import Floor
-from wsicomp.pipeline.resources import Resources
+from wsicomp.pipeline.resources import UNBOUND, Resources
 from wsicomp.pipeline.staging import Stage
 from wsicomp.pipeline.target import CodecChoice
 from wsicomp.progress import Progress, silent
@@ -31,7 +31,17 @@ from wsicomp.slides.slide import SAME_MPP, Slide
 from wsicomp.store.reader import StoreReader
 from wsicomp.store.verify import verify
 
-__all__ = ["SLIDE_SUFFIXES", "Job", "Outcome", "SlideSettings", "check_stores", "plan", "run", "store_suffix"]
+__all__ = [
+    "SLIDE_SUFFIXES",
+    "Job",
+    "Outcome",
+    "SlideSettings",
+    "check_stores",
+    "encode_within",
+    "plan",
+    "run",
+    "store_suffix",
+]
 
 SLIDE_SUFFIXES = frozenset(
     {".svs", ".tif", ".tiff", ".ndpi", ".vms", ".vmu", ".scn", ".mrxs", ".svslide", ".bif", ".czi"}
@@ -236,12 +246,12 @@ def encode_within(
     store: Path,
     choice: CodecChoice,
     *,
-    floor: Floor | None,
-    overwrite: bool,
-    zipped: bool,
-    resources: Resources,
-    engine: Engine | None,
-    progress: Progress,
+    floor: Floor | None = None,
+    overwrite: bool = False,
+    zipped: bool = False,
+    resources: Resources = UNBOUND,
+    engine: Engine | None = None,
+    progress: Progress = silent,
 ) -> Encoded:
     """Encode a slide with the codec chosen for it, again and smaller where the store is larger than its limit.
 

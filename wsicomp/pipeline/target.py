@@ -24,11 +24,13 @@ from wsicomp.models.registry import LoadedModel
 from wsicomp.models.wsic import QUALITIES
 from wsicomp.pipeline.encode import rows_of, tissue_places
 from wsicomp.pipeline.tile_codec import TileCodec
-from wsicomp.pipeline.transforms import QUALITY_STEPS, codec_depths
+from wsicomp.pipeline.transforms import QUALITY_STEPS, codec_depths, load_codec
 from wsicomp.slides.source import TileSource, TissueMask
 from wsicomp.store.schema import StoreHeader
 
-__all__ = ["CodecChoice", "FixedCodec", "Target", "TargetedCodec", "choose"]
+__all__ = ["CodecChoice", "FixedCodec", "Target", "TargetedCodec", "choose", "codec_choice"]
+
+DEFAULT_DEPTH = 3
 
 SAMPLE_TILES = 32
 CAUTION = 0.98
@@ -68,6 +70,18 @@ class Target:
     bits_per_pixel: float | None = None
     psnr_db: float | None = None
     max_bytes: int | None = None
+
+    @classmethod
+    def of(cls, bits_per_pixel: float | None, psnr_db: float | None, max_bytes: int | None) -> Self | None:
+        """Target of options, at most one of which is given; None where none is.
+
+        Raises
+        ------
+        ConfigError
+            If there is more than one, or it is not above 0.
+        """
+        none = bits_per_pixel is psnr_db is max_bytes is None
+        return None if none else cls(bits_per_pixel, psnr_db, max_bytes)
 
     def __post_init__(self) -> None:
         given = [value for value in (self.bits_per_pixel, self.psnr_db, self.max_bytes) if value is not None]
@@ -341,3 +355,39 @@ def last_true(holds: Callable[[int], bool]) -> int | None:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if holds(middle) else (low, middle - 1)
     return None if low < 0 else low
+
+
+def codec_choice(
+    source: str,
+    depth: int | None,
+    *,
+    quality: float | None,
+    latent_dtype: str | None,
+    target: Target | None,
+    tile_size: int,
+    device: torch.device,
+) -> CodecChoice:
+    """Set up one codec for every slide, or a choice for each where there is a target.
+
+    Parameters
+    ----------
+    source
+        Name of shipped weights, or path of a weights file.
+    depth
+        None is 3, or whatever meets the target best.
+
+    Raises
+    ------
+    ModelError
+        If the weights cannot be loaded.
+    ConfigError
+        If they have no such setting, tiles do not fit the depth, or settings go against the target.
+    """
+    if target is None:
+        wanted = DEFAULT_DEPTH if depth is None else depth
+        codec = TileCodec.load(source, wanted, quality=quality, latent_dtype=latent_dtype, device=device)
+        codec.check_tile_size(tile_size)
+        return FixedCodec(codec)
+    if quality is not None or latent_dtype is not None:
+        raise ConfigError("a target decides the quality and the type; leave --quality and --latent-dtype out, or it")
+    return TargetedCodec(load_codec(source), target, depth, device)

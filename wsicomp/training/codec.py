@@ -10,9 +10,9 @@ The distortion grows with the root of a crop's squared error, and is as steep as
 quality: an error that would show on a quiet crop counts for more than the same one on a busy crop, as it does for the
 eye and for every measure that is a mean of decibels.
 
-The weights that are kept are an exponential moving average. When training ends, each depth's stand-in is rounded to
-whole numbers, and the tables of the entropy coder are fitted to the symbols of training crops of all qualities. A batch
-is a function of the seed and the step, so an interrupted run goes on as it would have.
+The weights that are kept are an exponential moving average, as float16. When training ends, each depth's stand-in is
+rounded to whole numbers, and the tables of the entropy coder are fitted to the symbols of training crops of all
+qualities. A batch is a function of the seed and the step, so an interrupted run goes on as it would have.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ def train_codec(
                 progress(done, recipe.steps, f"depth {depth}, {bpp:.3f} bits per pixel, {psnr:.2f} dB")
         if group.writes and (done % CHECKPOINT_STEPS == 0 or done == recipe.steps):
             save_checkpoint(run.checkpoint, everything, optimizer, recipe=key, position={"step": done})
-    kept = cast(Wsic, average.module).eval()
+    kept = halved(cast(Wsic, average.module).eval())
     if group.writes:
         save_model(
             run.weights,
@@ -187,10 +187,18 @@ def train_codec(
             key=WSIC,
             settings={"depths": list(recipe.depths)},
             notes={"data": ", ".join(table.name for table in tables), "steps": str(recipe.steps)},
+            dtype=torch.float16,
             arrays=fit_entropy(kept, objective.rates, fit_sampler(sampler), recipe, device),
         )
     group.wait()
     return kept
+
+
+def halved(model: Wsic) -> Wsic:
+    """Round a model's weights to what float16 holds of them, in place, so that they are those that will be read."""
+    for weight in model.parameters():
+        weight.data.copy_(weight.data.half())
+    return model
 
 
 class Objective(nn.Module):

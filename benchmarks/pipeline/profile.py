@@ -17,12 +17,14 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.pipeline.decoding import decode_store
 from benchmarks.pipeline.report import table
 from benchmarks.pipeline.stages import Bench, encode_whole, load_latents, load_tiles, read_slide, run_network
 from wsicomp.codec import rans
 from wsicomp.codec.entropy_model import EntropyModel
+from wsicomp.codec.scales import ScaleModel
 from wsicomp.models.autoencoder import StudyAutoencoder
 from wsicomp.models.slices import MeanPredictor
 from wsicomp.models.wsic import Wsic
@@ -42,13 +44,13 @@ ENCODING: tuple[Step, ...] = (
     (StudyAutoencoder, "encode", "network", time.thread_time),
     (MeanPredictor, "residuals", "mean prediction", time.thread_time),
     (EntropyModel, "classify", "entropy tables", time.thread_time),
-    (rans, "scan_latent", "entropy tables", time.thread_time),
+    (ScaleModel, "tables", "entropy tables", time.thread_time),
+    (rans, "find_spans", "rANS", time.thread_time),
     (rans, "push_spans", "rANS", time.thread_time),
     (StoreWriter, "commit", "commit: checksums, sync", time.process_time),
 )
+ENTROPY_DECODING: tuple[Step, ...] = ((rans, "decode_latent", "entropy decoding", time.thread_time),)
 DECODING: tuple[Step, ...] = (
-    (StoreReader, "read_latents", "store", time.process_time),
-    (rans, "decode_latent", "entropy decoding", time.thread_time),
     (MeanPredictor, "restore", "mean prediction", time.thread_time),
     (Wsic, "synthesise", "network", time.thread_time),
     (StudyAutoencoder, "decode", "network", time.thread_time),
@@ -78,16 +80,17 @@ def profile(bench: Bench, slide: Path) -> Profile:
         "all stages": read + network + write,
         "end to end, overlapped": cpu(lambda: encode_whole(bench, slide, store)),
     }
+    with steps(ENTROPY_DECODING) as spent:
+        from_store = cpu(lambda: read_latents(store))
+    entropy = spent.get("entropy decoding", 0.0)
+    tables = find_tables(bench, read_latents(store)) if entropy else 0.0
     with steps(DECODING) as spent:
         whole = cpu(lambda: decode_store(bench, store))
-    inner = dict(spent)
-    from_store, entropy = inner.pop("store", 0.0), inner.pop("entropy decoding", 0.0)
-    tables = find_tables(bench, store) if entropy else 0.0
     decoding = {
         "zarr, and hand-overs between threads": from_store - entropy,
         **({"entropy tables": tables, "rANS": entropy - tables} if entropy else {}),
-        **inner,
-        "tensors in and out": whole - from_store - sum(inner.values()),
+        **spent,
+        "tensors in and out": whole - from_store - sum(spent.values()),
         "all stages": whole,
     }
     return {
@@ -128,16 +131,21 @@ def steps(functions: tuple[Step, ...]) -> Iterator[Mapping[str, float]]:
         yield spent
 
 
-def find_tables(bench: Bench, store: Path) -> float:
-    """CPU seconds of choosing the tables of every symbol, as a decoder does between the symbols."""
-    if bench.codec.entropy is None:
-        return 0.0
-    scales, latents = bench.codec.entropy.scales, []
+def read_latents(store: Path) -> list[NDArray[Any]]:
+    """Every latent of a store, read by one thread."""
     with StoreReader(store) as reader:
-        for level in reader.header.levels:
-            for row, col in np.argwhere(reader.tissue(level.index)):
-                latents.append(reader.read_latents(level.index, int(row), int(col)))
-    return cpu(lambda: [scales.tables(latent, 0) for latent in latents if latent is not None])
+        found = [
+            reader.read_latents(level.index, int(row), int(col))
+            for level in reader.header.levels
+            for row, col in np.argwhere(reader.tissue(level.index))
+        ]
+    return [latent for latent in found if latent is not None]
+
+
+def find_tables(bench: Bench, latents: list[NDArray[Any]]) -> float:
+    """CPU seconds of choosing the tables of every symbol, as a decoder does between the symbols."""
+    entropy = bench.codec.entropy
+    return 0.0 if entropy is None else cpu(lambda: [entropy.scales.tables(latent, 0) for latent in latents])
 
 
 def to_markdown(found: Profile) -> str:

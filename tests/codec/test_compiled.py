@@ -22,7 +22,7 @@ def test_where_nothing_can_be_written_loops_are_compiled_all_the_same(monkeypatc
     assert doubled(21) == 42
 
 
-@pytest.mark.parametrize("name", ["find_tables", "cheapest_class", "scan_latent", "push_spans", "decode_latent"])
+@pytest.mark.parametrize("name", ["find_tables", "cheapest_class", "find_spans", "push_spans", "decode_latent"])
 def test_each_loop_is_compiled_once_and_for_no_other_types(name: str) -> None:
     loop: Any = getattr(kernels, name)
     assert len(loop.signatures) == 1

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsicomp.codec.entropy_model import EntropyModel
-from wsicomp.codec.kernels import MAGNITUDES, decode_latent, push_spans, scan_latent
+from wsicomp.codec.kernels import MAGNITUDES, decode_latent, find_spans, push_spans
 from wsicomp.codec.scales import as_int16
 from wsicomp.errors import LatentError
 
@@ -52,17 +52,8 @@ def encode(latent: NDArray[np.integer[Any]], model: EntropyModel) -> bytes:
     coded = np.empty(values.size, np.uint32)
     escapes = np.empty(values.size * ESCAPE_BYTES, np.uint8)
     tables, tile_class = model.tables, model.classify(values)
-    escaped = scan_latent(
-        values,
-        *model.scales.network,
-        MAGNITUDES,
-        tile_class,
-        tables.spans,
-        tables.lowest,
-        tables.sizes,
-        coded,
-        escapes,
-    )
+    chosen = model.scales.tables(values, tile_class)
+    escaped = find_spans(values, model.scales.plan, chosen, tables.spans, tables.lowest, tables.sizes, coded, escapes)
     stream = np.empty(2 * values.size + STATE_BYTES, np.uint8)
     start = push_spans(coded, tables.bits, stream)
     body = bytes([tile_class]) + stream[start:].tobytes() + escapes[:escaped][::-1].tobytes()

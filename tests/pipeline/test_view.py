@@ -160,6 +160,9 @@ def test_tiles_that_nobody_asks_for_any_more_may_be_left(decoded: dict[int, Deco
     with LatentSlide(decoded[2].path) as slide:
         tiles = slide.decode_tiles(0, iter(slide.header.grid(0)))
         _, first = next(tiles)
+        assert [thread for thread in threading.enumerate() if thread.name.startswith("read")]
+        tiles.close()  # type: ignore[attr-defined]
+        assert not [thread for thread in threading.enumerate() if thread.name.startswith("read")]
     np.testing.assert_array_equal(first, decoded[2].levels[0][:TILE, :TILE])
 
 

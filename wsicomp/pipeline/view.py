@@ -95,7 +95,6 @@ class LatentSlide(openslide.AbstractSlide):
         self._capacity = max(cache_bytes // tile_bytes, 1)
         self._cache: OrderedDict[tuple[int, int, int], NDArray[np.uint8]] = OrderedDict()
         self._lock = threading.Lock()
-        self._readers = ThreadPoolExecutor(READERS, "read")
         self._glass = np.empty((header.tile_size, header.tile_size, 3), np.uint8)
         self._glass[...] = header.glass_rgb
 
@@ -116,7 +115,6 @@ class LatentSlide(openslide.AbstractSlide):
 
     def close(self) -> None:
         """Let go of the store."""
-        self._readers.shutdown(cancel_futures=True)
         self.reader.close()
 
     @property
@@ -229,12 +227,16 @@ class LatentSlide(openslide.AbstractSlide):
             If a tile is damaged.
         """
         remaining = iter(tiles)
-        ahead = self._start(level, remaining)
-        while batch := ahead:
-            ahead = self._start(level, remaining)
-            yield from self._finish(level, batch)
+        readers = ThreadPoolExecutor(READERS, "read")  # of this call: threads do not outlive a fork of the process
+        try:
+            ahead = self._start(readers, level, remaining)
+            while batch := ahead:
+                ahead = self._start(readers, level, remaining)
+                yield from self._finish(level, batch)
+        finally:
+            readers.shutdown(cancel_futures=True)
 
-    def _start(self, level: int, tiles: Iterator[Tile]) -> Batch:
+    def _start(self, readers: ThreadPoolExecutor, level: int, tiles: Iterator[Tile]) -> Batch:
         # The next batch: tiles out of the cache, and the others, which threads read while the one before is decoded.
         batch: Batch = []
         for tile in itertools.islice(tiles, self.codec.batch_size):
@@ -243,7 +245,7 @@ class LatentSlide(openslide.AbstractSlide):
                 if cached is not None:
                     self._cache.move_to_end((level, tile.row, tile.col))
             place = level, tile.row, tile.col
-            batch.append((tile, cached if cached is not None else self._readers.submit(self._read, *place)))
+            batch.append((tile, cached if cached is not None else readers.submit(self._read, *place)))
         return batch
 
     def _read(self, level: int, row: int, col: int) -> Stored:

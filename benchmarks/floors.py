@@ -12,6 +12,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -69,7 +71,7 @@ def main() -> None:
             )
             print(json.dumps(rows[-1]), flush=True)
     document: dict[str, Any] = {
-        "command": "python -m benchmarks.floors" + (" --second WEIGHTS" if second else ""),
+        "command": shlex.join(["python", "-m", "benchmarks.floors", *sys.argv[1:]]),
         "machine": describe_machine(),
         "model": model.name,
         "weights_sha256": model.sha256,

@@ -14,6 +14,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -64,7 +66,7 @@ def main(words: Sequence[str] | None = None) -> None:
             return
         rows = measure(bench, slides, QUICK_REGIONS if options.quick else REGIONS)
     document: dict[str, Any] = {
-        "command": "python -m benchmarks.pipeline" + (" --quick" if options.quick else ""),
+        "command": shlex.join(["python", "-m", "benchmarks.pipeline", *(sys.argv[1:] if words is None else words)]),
         "slide": picture,
         "pixels": AREAS[-1] * smallest[0] * smallest[1],
         "model": bench.model.name,

@@ -2,7 +2,7 @@
 
 Muon makes the step of a matrix orthogonal, so that directions whose gradients are small learn as fast as the others
 (Jordan et al., 2024), and scales it to the size of AdamW's steps (Liu et al., 2025), so that both share one learning
-rate. A convolution (C', C, h, w) counts as a matrix (C', C h w). `benchmarks/README.md` says what it gained.
+rate. A convolution (C', C, h, w) counts as a matrix (C', C h w).
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from wsicomp.models.registry import (
     CLASSIFIER,
     STUDY_CODEC,
     describe_shipped,
+    find_shipped,
     load_model,
     read_card,
     save_model,
@@ -285,6 +286,13 @@ def test_a_description_of_the_shipped_weights_is_what_loading_them_finds(folder:
             "notes": loaded.notes,
         }
         assert json.loads(json.dumps(entry)) == entry
+
+
+@pytest.mark.usefixtures("folder")
+def test_shipped_weights_are_found_by_their_bytes() -> None:
+    for entry in describe_shipped():
+        assert find_shipped(entry["sha256"]) == entry["name"]
+    assert find_shipped("0" * 64) is None
 
 
 def test_shipped_weights_are_loaded_by_name(folder: Path) -> None:

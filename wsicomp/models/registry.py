@@ -36,6 +36,7 @@ __all__ = [
     "WSIC",
     "LoadedModel",
     "describe_shipped",
+    "find_shipped",
     "load_model",
     "read_card",
     "save_model",
@@ -96,6 +97,12 @@ def shipped(key: str | None = None) -> dict[str, Path]:
     """Names and files of the weights that come with the package, of one model key or of all."""
     found = {path.stem: path for path in sorted(WEIGHTS.glob(f"*{SUFFIX}"))}
     return {name: path for name, path in found.items() if key is None or _header(path).model == key}
+
+
+def find_shipped(sha256: str) -> str | None:
+    """Name of the shipped weights whose file has this SHA-256; None if none has."""
+    found = (name for name, path in shipped().items() if hashlib.sha256(path.read_bytes()).hexdigest() == sha256)
+    return next(found, None)
 
 
 def describe_shipped() -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wsicomp.errors import ConfigError, ModelError, StoreError, WeightsMismatch
-from wsicomp.models.registry import LoadedModel, load_model, shipped
+from wsicomp.models.registry import LoadedModel, find_shipped, load_model
 from wsicomp.pipeline.transforms import check_quality, load_codec, transform
 from wsicomp.store.schema import LatentDtype, StoreHeader
 
@@ -131,10 +131,10 @@ class TileCodec:
         StoreError
             If they are, but the header asks of them what they do not have.
         """
-        for source in [weights] if weights is not None else list(shipped()):
-            model = load_model(source)
-            if model.sha256 == header.weights_sha256:
-                return cls._as_in(header, model, device)
+        source = find_shipped(header.weights_sha256) if weights is None else weights
+        model = None if source is None else load_model(source)
+        if model is not None and model.sha256 == header.weights_sha256:
+            return cls._as_in(header, model, device)
         given = f"'{weights}' are not" if weights is not None else "none of the shipped weights are"
         raise WeightsMismatch(
             f"the store was encoded with weights {header.weights_sha256[:12]}... of model '{header.model}', and "

@@ -79,7 +79,7 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     """Read the options."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rd", description="Rate and distortion of all codecs.")
     parser.add_argument("--split", choices=("test", "val"), default="test", help="split of the patches")
-    parser.add_argument("--every", type=positive, default=1, metavar="N", help="take every Nth tile")
+    parser.add_argument("--every", type=positive, default=1, metavar="N", help="take every Nth patch")
     parser.add_argument("--out", type=Path, default=None, help="folder of the results; of a partial look runs/rd")
     parser.add_argument("--sets", type=names, default=None, help=f"some of {','.join(SETS)}")
     parser.add_argument("--codecs", type=names, default=(), help="only codecs whose names begin so, such as wsic,avif")

@@ -58,7 +58,7 @@ class Coded:
     encode_s, decode_s
         Seconds of CPU time of this process, on one thread of computation.
     payload_bytes
-        Bytes without the wrapping that every tile repeats; None where there is none.
+        Bytes without the wrapping that every tile, or a store, has whatever it shows; None where there is none.
     encode_macs, decode_macs
         Multiply-accumulates of the network per pixel; None without a network.
     """

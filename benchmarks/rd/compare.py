@@ -22,7 +22,7 @@ __all__ = ["METRICS", "Target", "best_under", "curves", "delta_rates", "envelope
 
 METRICS = ("psnr_db", "ms_ssim")
 HIGH_RATES = (1.0, 2.0)
-WITHOUT_WRAPPING = " without boxes"
+WITHOUT_WRAPPING = " without wrapping"
 """Marks the curve of a codec's payload alone."""
 
 DELTA_TARGETS = {
@@ -81,12 +81,16 @@ def envelope(points: Points, metric: str) -> list[Point]:
 
 
 def delta_rates(points: Points, rates: tuple[float, float] = RATE_RANGE) -> list[dict[str, Any]]:
-    """BD-rate of the envelope of `wsic` against every other codec in each metric; "bd" is None where it has none."""
+    """BD-rate of the envelope of `wsic` against every other codec in each metric; "bd" is None where it has none.
+
+    What comes without its wrapping is compared with `wsic` without its own.
+    """
     rows = []
     for metric in METRICS:
         found = curves(points, metric)
-        own = found.pop(OWN, None)
+        whole, bare = found.pop(OWN, None), found.pop(OWN + WITHOUT_WRAPPING, None)
         for name, curve in found.items():
+            own = bare if name.endswith(WITHOUT_WRAPPING) and bare is not None else whole
             delta = bd_rate(curve, own, rates) if own is not None else None
             rows.append({"anchor": name, "metric": metric, "bd": asdict(delta) if delta else None})
     return rows

@@ -1,7 +1,7 @@
 """Learned codecs on a set of tiles: wsicomp's own through a real store, the peers by their own estimate of their rate.
 
     StoreCodec   tiles -> sheet -> store on disk -> tiles; every byte of the store counts: streams, 16 bytes of index
-                 and a checksum per tile, metadata, manifest
+                 and a checksum per tile, metadata and manifest, the wrapping
     PeerCodec    tiles -> latents -> tiles; -log2 of the probabilities, nothing written
 
 Networks run on the CPU, on as many threads as torch is told to use.
@@ -81,6 +81,7 @@ class StoreCodec:
             stored.x_hat,
             stored.encode_s,
             stored.decode_s,
+            stored.payload_bytes,
             encode_macs=encoding.macs / two[..., 0].size,
             decode_macs=decoding.macs / two[..., 0].size,
         )
@@ -102,7 +103,8 @@ def through_store(tiles: NDArray[np.uint8], codec: TileCodec) -> Coded:
                 decoded = codec.decode(np.stack([latent for latent in latents if latent is not None]))
                 x_hat[start : places.stop] = decoded[:, :size, :size]
         ended = time.process_time()
-    return Coded(encoded.store_bytes, x_hat, between - started, ended - between)
+        payload = sum(file.stat().st_size for file in (store / "latents/0/c").rglob("*") if file.is_file())
+    return Coded(encoded.store_bytes, x_hat, between - started, ended - between, payload)
 
 
 def own_codecs(source: str) -> list[Codec]:

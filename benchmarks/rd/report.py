@@ -19,10 +19,11 @@ HEAD = """# Rate and distortion, `{command}`
 
 Every codec coded the same tiles in one run. Rates are real bytes: stores of `wsic` and of the study's autoencoder
 whole, with index, checksums and metadata; JPEG with tables shared by the set; peers' streams with their own headers,
-but without any index. `balle2018-hyperprior` and `minnen2018-mean` are counted by their own estimate, in their favour.
-Means over tiles. Speeds are of one core, measured beside one another: compare them, do not quote them; on a handful of
-tiles the fixed cost of a store weighs heavily in them. The counterstain is eosin, but DAB in `ihc`. Intervals are 95 %,
-clustered by the original that patches were cut from.
+but without any index. Without wrapping, the boxes of AVIF and WebP and a store's metadata are left out on both sides:
+on a handful of tiles they weigh heavily, and on a slide nothing. `balle2018-hyperprior` and `minnen2018-mean` are
+counted by their own estimate, in their favour. Means over tiles. Speeds are of one core, measured beside one another:
+compare them, do not quote them. The counterstain is eosin, but DAB in `ihc`. Intervals are 95 %, clustered by the
+original that patches were cut from.
 """
 
 POINT_COLUMNS: dict[str, Callable[[Point], str]] = {

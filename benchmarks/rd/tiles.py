@@ -68,7 +68,7 @@ class TileSet:
 
 
 def load_set(name: str, data: Path | None, *, split: str, every: int) -> TileSet:
-    """Load one set, every Nth tile of it.
+    """Load one set, of the patches every Nth; the slide and the picture have few tiles, and are taken whole.
 
     Parameters
     ----------
@@ -85,10 +85,10 @@ def load_set(name: str, data: Path | None, *, split: str, every: int) -> TileSet
         If patches or the slide cannot be read.
     """
     if name == "ihc":
-        return ihc(every)
+        return ihc()
     if data is None:
         raise ValueError(f"tile set '{name}' needs the folder of the data: set WSICOMP_DATA")
-    return {"lung": lung, "prostate": prostate}[name](data, split, every) if name != "slide" else slide(data, every)
+    return {"lung": lung, "prostate": prostate}[name](data, split, every) if name != "slide" else slide(data)
 
 
 SETS = ("lung", "prostate", "slide", "ihc")
@@ -120,13 +120,13 @@ def patch_jpegs(table: PatchTable, tiles: NDArray[np.uint8]) -> SourceJpegs | No
     return SourceJpegs(tuple(patch.path.read_bytes() for patch in table.patches), tiles[..., 0].size)
 
 
-def slide(data: Path, every: int) -> TileSet:
+def slide(data: Path) -> TileSet:
     """Tissue tiles that lie whole inside the slide: those at its edge would be filled up by reflection."""
     with Slide(data / SLIDE, tile_size=SIDE_PX, max_levels=1) as source:
         (grid,) = (level.grid(SIDE_PX) for level in source.levels)
         tissue = source.tissue().tiles[0]
         places = [t for t in grid if tissue[t.row, t.col] and t.width_px == t.height_px == SIDE_PX]
-        tiles = np.stack([source.read_tile(0, place.row, place.col) for place in places[::every]])
+        tiles = np.stack([source.read_tile(0, place.row, place.col) for place in places])
     about = f"{len(tiles)} tissue tiles of CMU-1-Small-Region.svs, JPEG at source; source rows are of all its tiles"
     return TileSet("slide", tiles, about, None, slide_jpegs(data / SLIDE))
 
@@ -145,13 +145,13 @@ def slide_jpegs(path: Path) -> SourceJpegs:
         return SourceJpegs(tuple(streams), page.imagewidth * page.imagelength)
 
 
-def ihc(every: int) -> TileSet:
+def ihc() -> TileSet:
     """Colon tissue, immunostained with DAB and haematoxylin, as a PNG."""
     picture: NDArray[np.uint8] = skimage.data.immunohistochemistry()  # type: ignore[no-untyped-call]
     height, width = (side // SIDE_PX for side in picture.shape[:2])
     whole = picture[: height * SIDE_PX, : width * SIDE_PX]
     # (h * S, w * S, 3) -> (h, S, w, S, 3) -> (h * w, S, S, 3)
     cut = whole.reshape(height, SIDE_PX, width, SIDE_PX, 3).swapaxes(1, 2).reshape(-1, SIDE_PX, SIDE_PX, 3)
-    tiles = np.ascontiguousarray(cut[::every])
+    tiles = np.ascontiguousarray(cut)
     about = f"{len(tiles)} tiles of scikit-image's immunohistochemistry picture, never JPEG"
     return TileSet("ihc", tiles, about, counterstain=DAB)

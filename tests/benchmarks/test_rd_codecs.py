@@ -16,7 +16,7 @@ from benchmarks.rd.codecs import (
 )
 from benchmarks.rd.tiles import SourceJpegs, ihc
 
-TILES = ihc(every=1).tiles[:, :128, :128]
+TILES = ihc().tiles[:, :128, :128]
 
 
 @pytest.mark.parametrize("subsampling", ["420", "444"])

@@ -65,8 +65,20 @@ def test_half_the_rate_is_minus_fifty_percent(points: list[Point]) -> None:
     assert rows["jpeg-xl-e7", "psnr_db"]["percent"] == pytest.approx(-50, abs=0.1)
     assert rows["jpeg-xl-e7", "ms_ssim"]["percent"] == pytest.approx(-50, abs=0.1)
     assert rows["avif-444-s4", "psnr_db"]["percent"] > -50
-    payload, whole = rows["avif-444-s4 without boxes", "psnr_db"], rows["avif-444-s4", "psnr_db"]
+    payload, whole = rows["avif-444-s4 without wrapping", "psnr_db"], rows["avif-444-s4", "psnr_db"]
     assert payload["percent"] > whole["percent"]
+
+
+def test_payloads_are_compared_with_payloads(points: list[Point]) -> None:
+    bare = [p | {"payload_bits_per_pixel": p["bits_per_pixel"] * 0.8} if p["codec"] == "wsic" else p for p in points]
+    (before, after) = (
+        {row["anchor"]: row["bd"] for row in delta_rates(found) if row["metric"] == "psnr_db"}
+        for found in (points, bare)
+    )
+    name = "avif-444-s4 without wrapping"
+    assert 1 + after[name]["percent"] / 100 == pytest.approx(0.8 * (1 + before[name]["percent"] / 100), rel=0.02)
+    assert after.keys() == before.keys()
+    assert after["avif-444-s4"] == before["avif-444-s4"]
 
 
 def test_the_envelope_is_over_all_depths(points: list[Point]) -> None:
@@ -135,7 +147,7 @@ def test_the_whole_command_on_a_picture(tmp_path: Path, workers: str, monkeypatc
     assert done.returncode == 0, done.stderr
     document = json.loads((tmp_path / "rd.json").read_text())
     (result,) = document["sets"]
-    assert (result["tiles"], result["tile_px"]) == (1, 256)
+    assert (result["tiles"], result["tile_px"]) == (4, 256)
     rates = [p["bits_per_pixel"] for p in result["points"] if p["codec"] == "jpeg-420"]
     assert len(rates) >= 6
     assert rates == sorted(rates)

@@ -240,11 +240,11 @@ class LatentSlide(openslide.AbstractSlide):
         # The next batch: tiles out of the cache, and the others, which threads read while the one before is decoded.
         batch: Batch = []
         for tile in itertools.islice(tiles, self.codec.batch_size):
-            with self._lock:
-                cached = self._cache.get((level, tile.row, tile.col))
-                if cached is not None:
-                    self._cache.move_to_end((level, tile.row, tile.col))
             place = level, tile.row, tile.col
+            with self._lock:
+                cached = self._cache.get(place)
+                if cached is not None:
+                    self._cache.move_to_end(place)
             batch.append((tile, cached if cached is not None else readers.submit(self._read, *place)))
         return batch
 

@@ -147,7 +147,7 @@ def test_a_batch_is_read_while_the_one_before_is_decoded(slide: LatentSlide, mon
         return read(level, row, col)
 
     def wait(latents: NDArray[Any], **options: Any) -> NDArray[np.uint8]:
-        assert second.wait(timeout=60), "nobody reads the second tile"
+        assert second.wait(timeout=20), "nobody reads the second tile"
         return decode(latents, **options)
 
     monkeypatch.setattr(slide.codec, "batch_size", 1)

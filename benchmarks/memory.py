@@ -9,7 +9,6 @@ JPEG tiles. Decoding is of a whole level to a pyramid for the smallest slide onl
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import subprocess
 import sys
@@ -27,6 +26,14 @@ rng = np.random.default_rng(0)
 with wsicomp.open(sys.argv[1]) as slide:
     for x, y in zip(*(rng.integers(side - 512, size=200) for side in slide.dimensions)):
         slide.read_region((int(x), int(y)), 0, (512, 512))
+"""
+
+# Linux counts what a process was before it became another program, so a child's peak is its parent's at least.
+MEASURED_FROM_A_SMALL_PROCESS = """
+import resource, subprocess, sys
+code = subprocess.call(sys.argv[1:])
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, end="")
+sys.exit(code)
 """
 
 
@@ -67,15 +74,17 @@ def main() -> None:
 
 
 def peak_rss(words: list[str]) -> tuple[int, bytes]:
-    """Run Python with these words; return the peak resident set of that process in bytes, and what it printed."""
-    with subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE) as child:
-        output = child.stdout.read() if child.stdout else b""
-        _, status, usage = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
-        raise SystemExit(f"exit code {child.returncode}")
-    unit = 1 if sys.platform == "darwin" else 1024
-    return usage.ru_maxrss * unit, output
+    """Run Python with these words; return the peak resident set of that process in bytes, and what it printed.
+
+    Raises
+    ------
+    subprocess.CalledProcessError
+        If it fails.
+    """
+    between = [sys.executable, "-c", MEASURED_FROM_A_SMALL_PROCESS]
+    done = subprocess.run([*between, sys.executable, *words], stdout=subprocess.PIPE, check=True)
+    output, _, peak = done.stdout.rpartition(b"\n")
+    return int(peak) * (1 if sys.platform == "darwin" else 1024), output
 
 
 if __name__ == "__main__":

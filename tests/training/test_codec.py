@@ -196,9 +196,9 @@ def test_what_is_trained_for_falls(
 
     def watch(
         self: codec.Objective, x: torch.Tensor, depth: int, quality: torch.Tensor, noise: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         with torch.no_grad():
-            bits, mse = measure(self, x, depth, torch.full_like(quality, 4.0), noise)
+            _, bits, mse = measure(self, x, depth, torch.full_like(quality, 4.0), noise)
         at = lmbda(3, torch.full_like(quality, 4.0))
         losses.append((bits + at * 255**2 * distortion(mse, at)).mean().item())
         return measure(self, x, depth, quality, noise)

@@ -156,15 +156,13 @@ def train_codec(
         for settings in optimizer.param_groups:
             settings["lr"] = recipe.learning_rate * plateau(step, recipe.steps, warmup=min(200, recipe.steps))
         rng = np.random.default_rng([recipe.seed, step, 1])
-        depth = int(rng.choice(recipe.depths, p=depth_shares(recipe.depths)))
+        depth = draw_depth(recipe, step, rng)
         drawn = rng.uniform(0, QUALITIES - 1, recipe.batch_size)[own]
         noise = rng.random((recipe.batch_size, *latent_shape(depth, recipe.crop_px)), np.float32)[own] - 0.5
         quality = torch.from_numpy(drawn).float().to(device)
         x = torch.from_numpy(batch[own]).to(device, memory_format=torch.channels_last).float().div_(255)
-        bits, mse = parallel(x, depth, quality, torch.from_numpy(noise).to(device))
-        weight = lmbda(depth, quality)
-        # High qualities have large losses; dividing by the root keeps them from drowning the low ones.
-        loss = ((bits + weight * 255**2 * distortion(mse, weight)) * (weight / LMBDA[depth][0]).rsqrt()).mean()
+        losses, bits, mse = parallel(x, depth, quality, torch.from_numpy(noise).to(device))
+        loss = losses.mean()
         objective.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(trained, 1.0)
@@ -209,15 +207,28 @@ class Objective(nn.Module):
         self.model = Wsic(depths)
         self.rates = nn.ModuleDict({str(depth): ScaleNetwork(SLICES[depth]) for depth in depths})
 
-    def forward(self, x: Tensor, depth: int, quality: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Bits per pixel (N,), and mean squared error (N,) of x_hat, for x (N, 3, H, W) in [0, 1]."""
+    def forward(self, x: Tensor, depth: int, quality: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Loss, bits per pixel, and mean squared error of x_hat, each (N,), for x (N, 3, H, W) in [0, 1]."""
         with torch.autocast(x.device.type, torch.bfloat16):
             y = self.model.analyse(x, depth, quality)
         residuals, y_hat = self.model.quantise(y, depth, quality)
         bits = self.rates[str(depth)](residuals, noise).sum(dim=(1, 2, 3)) / (x.shape[2] * x.shape[3])
         with torch.autocast(x.device.type, torch.bfloat16):
             x_hat = self.model.synthesise(y_hat, depth, quality)
-        return bits, (x_hat.float() - x).square().mean(dim=(1, 2, 3))
+        mse = (x_hat.float() - x).square().mean(dim=(1, 2, 3))
+        weight = lmbda(depth, quality)
+        loss = bits + weight * 255**2 * self.error(x, x_hat.float(), mse, weight)
+        # High qualities have large losses; dividing by the root keeps them from drowning the low ones.
+        return loss * (weight / LMBDA[depth][0]).rsqrt(), bits, mse
+
+    def error(self, x: Tensor, x_hat: Tensor, mse: Tensor, weight: Tensor) -> Tensor:
+        """Measure what is lost of x, (N,), at weights lmbda (N,)."""
+        return distortion(mse, weight)
+
+
+def draw_depth(recipe: CodecRecipe, step: int, rng: np.random.Generator) -> int:
+    """Choose the depth of a step."""
+    return int(rng.choice(recipe.depths, p=depth_shares(recipe.depths)))
 
 
 def depth_shares(depths: Sequence[int]) -> NDArray[np.float64]:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from wsicomp.datasets.crops import FADED, STAINED, CropSampler, restain
+from wsicomp.datasets import crops
+from wsicomp.datasets.crops import ALIGNED, BLOCK_PX, FADED, RECODED, STAINED, CropSampler, restain
 from wsicomp.datasets.patches import Patch, PatchTable
 from wsicomp.errors import DataError
 
@@ -99,6 +100,13 @@ def slopes(crops: NDArray[np.uint8]) -> NDArray[np.float64]:
     return found
 
 
+@pytest.fixture
+def no_jpeg(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Resampled crops stay as they are."""
+    monkeypatch.setattr(crops, "RECODED", 0.0)
+
+
+@pytest.mark.usefixtures("no_jpeg")
 @pytest.mark.parametrize("scaled", [0.0, 0.25, 1.0])
 def test_a_share_of_the_crops_is_cut_larger_or_smaller_and_resampled(scaled: float) -> None:
     sampler = CropSampler({"lung": [gradient(100)]}, crop_px=32, stain=0, scaled=scaled)
@@ -111,6 +119,7 @@ def test_a_share_of_the_crops_is_cut_larger_or_smaller_and_resampled(scaled: flo
         assert np.quantile(octaves, [0.25, 0.5, 0.75]) == pytest.approx([-0.5, 0, 0.5], abs=0.15)
 
 
+@pytest.mark.usefixtures("no_jpeg")
 def test_a_scaled_crop_is_no_larger_than_its_image() -> None:
     sampler = CropSampler({"lung": [gradient(40)[:, :36]]}, crop_px=32, stain=0, scaled=1)
     drawn = sampler.batch(200, seed=0, step=0)
@@ -126,6 +135,36 @@ def test_a_scaled_crop_keeps_its_mean_and_its_place() -> None:
     assert middles.min() >= image[:16, :16, 0].mean() - 1
     assert middles.max() <= image[-16:, -16:, 0].mean() + 1
     assert middles.mean() == pytest.approx(image[..., 0].mean(), abs=1.5)
+
+
+def test_most_crops_begin_where_a_jpeg_block_does() -> None:
+    rows, columns = np.mgrid[:200, :250]
+    sampler = CropSampler({"lung": [np.stack([rows, columns, 0 * rows], 2).astype(np.uint8)]}, 32, stain=0, scaled=0)
+    drawn = sampler.batch(1000, seed=0, step=0)
+    places = drawn[:, :2].min(axis=(2, 3))
+    aligned = (places % BLOCK_PX == 0).all(axis=1)
+    assert aligned.mean() == pytest.approx(ALIGNED, abs=0.05)
+    for axis, side in enumerate((200, 250)):
+        assert set(places[aligned][:, axis]) == set(range(0, side - 31, BLOCK_PX))
+
+
+def jumps(drawn: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Steps of luma between blocks of 8 over those inside them, for each crop."""
+    luma = drawn.astype(float).mean(axis=1)
+    steps = np.abs(np.diff(luma, axis=2)).mean(axis=1)  # (N, side - 1)
+    between = np.arange(1, luma.shape[2]) % 8 == 0
+    found: NDArray[np.float64] = steps[:, between].mean(axis=1) / steps[:, ~between].mean(axis=1)
+    return found
+
+
+def test_some_resampled_crops_are_jpeg_and_others_are_not() -> None:
+    rng = np.random.default_rng(0)
+    small = Image.fromarray(rng.integers(60, 200, (24, 24, 3), dtype=np.uint8))
+    smooth = np.asarray(small.resize((240, 240), Image.Resampling.BICUBIC))
+    drawn = CropSampler({"lung": [smooth]}, 64, stain=0, scaled=1).batch(300, seed=0, step=0)
+    untouched = CropSampler({"lung": [smooth]}, 64, stain=0, scaled=0).batch(300, seed=0, step=0)
+    blocky = jumps(drawn) > np.quantile(jumps(untouched), 0.99)
+    assert 0.25 * RECODED < blocky.mean() < 1.25 * RECODED  # a JPEG of high quality hides its blocks
 
 
 def test_crops_are_restained_each_in_its_own_way() -> None:

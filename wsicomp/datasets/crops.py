@@ -1,10 +1,13 @@
 """Random training crops: organs drawn evenly, stains varied, each batch a pure function of its seed and step.
 
-    image -> crop, often a larger or smaller one resampled -> rotation, flip
+    image -> crop, mostly where blocks of its JPEG file begin
+             or a larger or smaller one, resampled, and half of the time through a JPEG of its own
+          -> rotation, flip
           -> optical density -> random mixing of its channels -> intensity
 
 Stains absorb, so their colours add in optical density (Beer and Lambert; Ruifrok & Johnston, 2001): a random matrix
 near the identity turns one laboratory's haematoxylin and eosin into another's, or into the brown of an immunostain.
+Scanners write JPEG, in blocks that a slide's tiles begin with; a crop does so, too, for a codec to learn from.
 Because a batch depends on nothing but (seed, step), a run that is resumed sees the batches that it would have seen.
 """
 
@@ -13,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +36,14 @@ FADED = 0.1
 """Share of the restained crops that are faded towards glass, of which patches of tissue hold too little to learn."""
 MAX_SCALE = 2.0
 """Largest side of a crop that is resampled, over what it becomes; the smallest is one over it."""
+
+ALIGNED = 0.8
+"""Share of the crops, of those not resampled, that begin where a block does."""
+BLOCK_PX = 16
+"""Side of a JPEG's blocks of halved chroma; those of luma, 8, divide it."""
+RECODED = 0.5
+"""Share of the resampled crops that become JPEG, as the pixels of every slide were once."""
+JPEG_QUALITIES = (60, 95)
 
 DENSITY = -np.log((np.arange(256, dtype=np.float32) + 1) / 256)
 """Optical density of each of the 256 grey values; white has none."""
@@ -103,13 +115,16 @@ class CropSampler:
         side = self.crop_px
         if rng.random() < self.scaled:
             side = min(round(side * MAX_SCALE ** rng.uniform(-1, 1)), *image.shape[:2])
-        y = rng.integers(image.shape[0] - side + 1)
-        x = rng.integers(image.shape[1] - side + 1)
+        step = BLOCK_PX if side == self.crop_px and rng.random() < ALIGNED else 1
+        y = step * rng.integers((image.shape[0] - side) // step + 1)
+        x = step * rng.integers((image.shape[1] - side) // step + 1)
         crop = image[y : y + side, x : x + side]
         if side != self.crop_px:
             resampled = Image.fromarray(np.ascontiguousarray(crop)).resize(
                 (self.crop_px,) * 2, Image.Resampling.LANCZOS
             )
+            if rng.random() < RECODED:
+                resampled = through_jpeg(resampled, rng)
             crop = np.asarray(resampled)
         crop = np.rot90(crop, int(rng.integers(4)))
         if rng.integers(2):
@@ -118,6 +133,14 @@ class CropSampler:
             mixing = np.eye(3) + rng.normal(0, self.stain, (3, 3))
             crop = restain(crop, mixing * rng.uniform(0, 0.5) if rng.random() < FADED else mixing)
         return np.ascontiguousarray(crop.transpose(2, 0, 1))  # (3, crop_px, crop_px)
+
+
+def through_jpeg(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Code a picture as JPEG of a random quality, with all of its chroma or a quarter of it, and decode it."""
+    stream = BytesIO()
+    quality, subsampling = int(rng.integers(*JPEG_QUALITIES, endpoint=True)), int(rng.choice([0, 2]))
+    image.save(stream, "JPEG", quality=quality, subsampling=subsampling)
+    return Image.open(stream)
 
 
 def restain(image: NDArray[np.uint8], mixing: NDArray[np.float64]) -> NDArray[np.uint8]:

@@ -10,9 +10,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
+from skimage.color import hed2rgb
 
 from wsicomp.datasets import crops
-from wsicomp.datasets.crops import ALIGNED, BLOCK_PX, FADED, RECODED, STAINED, CropSampler, restain
+from wsicomp.datasets.crops import (
+    ALIGNED,
+    BLOCK_PX,
+    FADED,
+    IMMUNOSTAINED,
+    RECODED,
+    STAINED,
+    CropSampler,
+    immunostain,
+    restain,
+)
 from wsicomp.datasets.patches import Patch, PatchTable
 from wsicomp.errors import DataError
 
@@ -189,6 +200,29 @@ def test_some_crops_are_faded_towards_glass() -> None:
 def test_the_sampler_restains_as_much_as_it_is_told() -> None:
     spreads = [CropSampler({"a": [plain(128)]}, 16, s).batch(50, seed=0, step=0).std() for s in (0.01, 0.05, 0.2)]
     assert 0 < spreads[0] < spreads[1] < spreads[2]
+
+
+def stained(stain: int, strength: float) -> Pixels:
+    """A plain picture of one stain: 0 haematoxylin, 1 eosin, 2 DAB."""
+    amounts = np.zeros((16, 16, 3))
+    amounts[..., stain] = strength
+    picture: Pixels = np.rint(255 * hed2rgb(amounts)).astype(np.uint8)
+    return picture
+
+
+@pytest.mark.parametrize(("before", "after", "strength"), [(0, 0, 1.0), (1, 2, 2.0)])
+def test_immunostaining_keeps_haematoxylin_and_makes_eosin_brown(before: int, after: int, strength: float) -> None:
+    pictures = (stained(before, 0.3), restain(stained(before, 0.3), immunostain(2.0)), stained(after, 0.3))
+    eosin, found, expected = (-np.log((picture[0, 0].astype(float) + 1) / 256) for picture in pictures)
+    cosine = found @ expected / np.linalg.norm(found) / np.linalg.norm(expected)
+    assert cosine > 0.995
+    assert np.linalg.norm(found) == pytest.approx(strength * np.linalg.norm(eosin), rel=0.1)
+
+
+def test_some_crops_become_immunostains() -> None:
+    drawn = CropSampler({"a": [stained(1, 0.3)]}, 8, stain=0.01, scaled=0).batch(1000, seed=0, step=0)[:, :, 0, 0]
+    brown = drawn[:, 2] < drawn[:, 1]  # eosin takes green, DAB takes blue
+    assert brown.mean() == pytest.approx(STAINED * IMMUNOSTAINED, abs=0.03)
 
 
 ALL_GREYS = np.repeat(np.arange(256, dtype=np.uint8).reshape(16, 16, 1), 3, axis=2)

@@ -6,7 +6,8 @@
           -> optical density -> random mixing of its channels -> intensity
 
 Stains absorb, so their colours add in optical density (Beer and Lambert; Ruifrok & Johnston, 2001): a random matrix
-near the identity turns one laboratory's haematoxylin and eosin into another's, or into the brown of an immunostain.
+near the identity turns one laboratory's haematoxylin and eosin into another's, and one that gives eosin's place to DAB
+makes an immunostain of them.
 Scanners write JPEG, in blocks that a slide's tiles begin with; a crop does so, too, for a codec to learn from.
 Because a batch depends on nothing but (seed, step), a run that is resumed sees the batches that it would have seen.
 """
@@ -21,11 +22,12 @@ from io import BytesIO
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from skimage.color import rgb_from_hed
 
 from wsicomp.datasets.patches import PatchTable
 from wsicomp.errors import DataError
 
-__all__ = ["CropSampler", "restain"]
+__all__ = ["CropSampler", "immunostain", "restain"]
 
 DEFAULT_STAIN = 0.12
 DEFAULT_SCALED = 0.4
@@ -34,6 +36,10 @@ STAINED = 0.5
 
 FADED = 0.1
 """Share of the restained crops that are faded towards glass, of which patches of tissue hold too little to learn."""
+IMMUNOSTAINED = 0.15
+"""Share of the restained crops whose eosin becomes DAB, the brown of immunostains."""
+DAB_STRENGTH = (1.0, 2.5)
+"""Density of the DAB over that of the eosin."""
 MAX_SCALE = 2.0
 """Largest side of a crop that is resampled, over what it becomes; the smallest is one over it."""
 
@@ -131,8 +137,27 @@ class CropSampler:
             crop = crop[:, ::-1]
         if self.stain and rng.random() < STAINED:
             mixing = np.eye(3) + rng.normal(0, self.stain, (3, 3))
+            if rng.random() < IMMUNOSTAINED:
+                mixing = immunostain(rng.uniform(*DAB_STRENGTH)) @ mixing
             crop = restain(crop, mixing * rng.uniform(0, 0.5) if rng.random() < FADED else mixing)
         return np.ascontiguousarray(crop.transpose(2, 0, 1))  # (3, crop_px, crop_px)
+
+
+def stain_basis(counterstain: int) -> NDArray[np.float64]:
+    """Optical densities (3, 3) of haematoxylin, of row 1 or 2 of `rgb_from_hed`, and of what is neither."""
+    two = rgb_from_hed[[0, counterstain]] / np.linalg.norm(rgb_from_hed[[0, counterstain]], axis=1, keepdims=True)
+    neither = np.cross(*two)
+    basis: NDArray[np.float64] = np.stack([*two, neither / np.linalg.norm(neither)])
+    return basis
+
+
+FROM_EOSIN, TO_DAB = np.linalg.inv(stain_basis(1)), stain_basis(2)
+
+
+def immunostain(strength: float) -> NDArray[np.float64]:
+    """Mixing (3, 3) that keeps haematoxylin and gives the place of eosin to DAB, so many times as dense."""
+    mixing: NDArray[np.float64] = FROM_EOSIN @ np.diag([1, strength, 1]) @ TO_DAB
+    return mixing
 
 
 def through_jpeg(image: Image.Image, rng: np.random.Generator) -> Image.Image:

@@ -7,11 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from wsicomp.errors import ConfigError
+from wsicomp.training.curves import read_log
 from wsicomp.training.run import Run, cosine, plateau, recipe_key
 
 
@@ -101,3 +104,38 @@ def test_on_the_plateau_a_run_is_the_beginning_of_a_longer_one() -> None:
     assert short == long
     assert plateau(60, 100, warmup=10) == 1 > plateau(61, 100, warmup=10)
     assert plateau(70, 100, warmup=10) == pytest.approx(0.5)
+
+
+def colours(png: Path) -> set[tuple[int, ...]]:
+    """Colours of the thick lines of a picture: those of many pixels."""
+    pixels = np.asarray(Image.open(png).convert("RGB")).reshape(-1, 3)
+    found, counts = np.unique(pixels, axis=0, return_counts=True)
+    return {tuple(int(value) for value in colour) for colour in found[counts > 100]}
+
+
+def test_the_log_is_drawn_with_a_panel_for_each_quantity_and_a_colour_for_each_depth(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.draw()
+    assert not list(tmp_path.iterdir())  # nothing yet
+    for step in range(40):
+        run.log(step=step, depth=1, loss=1 / (step + 1), psnr_db=20.0 + step)
+    run.draw()
+    first = np.asarray(Image.open(tmp_path / "log.png"))
+    assert first.shape[1] == 1000  # two panels
+    blue, orange = (0, 114, 178), (213, 94, 0)
+    assert blue in colours(tmp_path / "log.png")
+    assert orange not in colours(tmp_path / "log.png")
+    for step in range(40):
+        run.log(step=step, depth=2, loss=2.0, psnr_db=30.0)
+    run.draw()
+    assert {blue, orange} <= colours(tmp_path / "log.png")
+
+
+def test_a_line_that_an_interruption_tore_is_not_drawn(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.log(epoch=1, loss=0.5)
+    with (tmp_path / "log.jsonl").open("a") as stream:
+        stream.write('{"epoch": 2, "lo')
+    assert read_log(tmp_path / "log.jsonl") == [{"epoch": 1, "loss": 0.5}]
+    run.draw()
+    assert (tmp_path / "log.png").exists()

@@ -44,7 +44,9 @@ QualityOption = Annotated[
     ),
 ]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what exists already.")]
-RunOption = Annotated[Path, typer.Option("--output", "-o", help="Folder of the run: weights, checkpoint and log.")]
+RunOption = Annotated[
+    Path, typer.Option("--output", "-o", help="Folder of the run: weights, checkpoint, and log with its curves.")
+]
 StoreArgument = Annotated[Path, typer.Argument(help="A latent store.", show_default=False)]
 WeightsOption = Annotated[
     str | None,

@@ -140,11 +140,13 @@ def train_autoencoder(
                 )
             if done % 500 == 0 and done < recipe.steps:
                 save_checkpoint(run.checkpoint, model, optimizer, recipe=key, position={"depth": depth, "step": done})
+                run.draw()
         fix_latent_range(model, depth, [crops(depth, recipe.steps + k) for k in range(16)])
         first_step, moments = 0, {}
         save_checkpoint(
             run.checkpoint, model, torch.optim.Adam(trained), recipe=key, position={"depth": depth + 1, "step": 0}
         )
+        run.draw()
     model.eval()
     save_model(
         run.weights,

@@ -190,6 +190,7 @@ def train_classifier(
             )
         position = {"epoch": epoch + 1, "best_auc": best_auc}
         save_checkpoint(run.checkpoint, model, optimizer, recipe=key, position=position)
+        run.draw()
     progress(recipe.epochs * steps, recipe.epochs * steps, f"best validation AUC {best_auc:.4f}")
     return best_auc
 

@@ -177,6 +177,7 @@ def train_codec(
                 progress(done, recipe.steps, f"depth {depth}, {bpp:.3f} bits per pixel, {psnr:.2f} dB")
         if group.writes and (done % CHECKPOINT_STEPS == 0 or done == recipe.steps):
             save_checkpoint(run.checkpoint, everything, optimizer, recipe=key, position={"step": done})
+            run.draw()
     kept = halved(cast(Wsic, average.module).eval())
     if group.writes:
         save_model(

@@ -1,8 +1,9 @@
-"""The folder of a training run: weights, checkpoint and a log of one JSON document per line.
+"""The folder of a training run: weights, checkpoint, and a log of one JSON document per line.
 
 RUN/weights.safetensors      written once, when the recipe is done
 RUN/checkpoint.safetensors   where to go on after an interruption
 RUN/log.jsonl                what was measured on the way
+RUN/log.png                  the same as curves, drawn anew with every checkpoint
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wsicomp.disk import write_file
 from wsicomp.errors import ConfigError
+from wsicomp.training.curves import draw_curves, read_log
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -59,6 +62,13 @@ class Run:
         """Append one line to the log."""
         with (self.folder / "log.jsonl").open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(entry) + "\n")
+
+    def draw(self) -> None:
+        """Draw the log as it is now; without an entry there is nothing to draw."""
+        log = self.folder / "log.jsonl"
+        entries = read_log(log) if log.exists() else []
+        if entries:
+            write_file(self.folder / "log.png", draw_curves(entries))
 
 
 def recipe_key(recipe: DataclassInstance, names: list[str]) -> str:

@@ -20,7 +20,8 @@ from benchmarks.rd.peers import PEERS
 
 __all__ = ["METRICS", "Target", "best_under", "curves", "delta_rates", "envelope", "targets"]
 
-METRICS = ("psnr_db", "ms_ssim")
+METRICS = {"psnr_db": "PSNR", "ms_ssim": "MS-SSIM", "feature_distance": "features"}
+"""The last one is of the frozen classifier's features: what it sees of a difference, where predictions only flip."""
 HIGH_RATES = (1.0, 2.0)
 WITHOUT_WRAPPING = " without wrapping"
 """Marks the curve of a codec's payload alone."""
@@ -53,19 +54,21 @@ class Target:
     unit: str
 
 
-def quality_of(point: Point, metric: str) -> float:
-    """Quality of a point as decibels."""
-    value = float(point[metric])
-    return ms_ssim_db(value) if metric == "ms_ssim" else value
+def quality_of(point: Point, metric: str) -> float | None:
+    """Quality of a point as decibels; None where it was not measured."""
+    value = (point["classifier"] or {}).get(metric) if metric == "feature_distance" else point[metric]
+    if value is None or metric == "psnr_db":
+        return None if value is None else float(value)
+    return ms_ssim_db(value if metric == "ms_ssim" else 1 - value)
 
 
 def curves(points: Points, metric: str) -> dict[str, Curve]:
     """Envelope of each codec, in the order of the points; payload alone as a curve of its own, where there is one."""
     series: dict[str, list[tuple[float, float]]] = {}
     for point in points:
-        if point[metric] is None:
-            continue
         quality = quality_of(point, metric)
+        if quality is None:
+            continue
         series.setdefault(point["codec"], []).append((point["bits_per_pixel"], quality))
         if point["payload_bits_per_pixel"] is not None:
             name = point["codec"] + WITHOUT_WRAPPING
@@ -75,9 +78,13 @@ def curves(points: Points, metric: str) -> dict[str, Curve]:
 
 def envelope(points: Points, metric: str) -> list[Point]:
     """Choose the points of `wsic` that none of its others beats, by ascending rate."""
-    own = [point for point in points if point["codec"] == OWN and point[metric] is not None]
-    kept = pareto([point["bits_per_pixel"] for point in own], [quality_of(point, metric) for point in own])
-    return [own[index] for index in kept]
+    own = [
+        (point, quality)
+        for point in points
+        if point["codec"] == OWN and (quality := quality_of(point, metric)) is not None
+    ]
+    kept = pareto([point["bits_per_pixel"] for point, _ in own], [quality for _, quality in own])
+    return [own[index][0] for index in kept]
 
 
 def delta_rates(points: Points, rates: tuple[float, float] = RATE_RANGE) -> list[dict[str, Any]]:

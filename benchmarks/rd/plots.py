@@ -49,6 +49,8 @@ def write_figures(name: str, points: Points, original: Point | None, folder: Pat
         f"rd-{name}-ms-ssim.png": quality_figure(name, points, "ms_ssim", "MS-SSIM, -10 log10(1 - value), dB"),
     }
     if original is not None:
+        label = "classifier's features, -10 log10(cosine distance), dB"
+        figures[f"rd-{name}-features.png"] = quality_figure(name, points, "feature_distance", label)
         figures[f"rd-{name}-classifier.png"] = classifier_figure(name, points, original)
     for file, figure in figures.items():
         png = io.BytesIO()
@@ -64,7 +66,7 @@ def quality_figure(name: str, points: Points, metric: str, label: str) -> Any:
     for codec, curve in drawn.items():
         axes.plot(curve.rate, curve.quality, label=codec, **style_of(codec))
     for depth in sorted({point["depth"] for point in points if point["codec"] == OWN}):
-        own = [p for p in points if p["codec"] == OWN and p["depth"] == depth and p[metric] is not None]
+        own = [p for p in points if p["codec"] == OWN and p["depth"] == depth]
         at = [point["bits_per_pixel"] for point in own], [quality_of(point, metric) for point in own]
         axes.plot(*at, ".", color=str(0.15 + 0.15 * depth), markersize=3, label=f"{OWN} depth {depth}")
     axes.axvspan(*RATE_RANGE, color="#f2f2f2", zorder=-1)

@@ -22,8 +22,9 @@ whole, with index, checksums and metadata; JPEG with tables shared by the set; p
 but without any index. Without wrapping, the boxes of AVIF and WebP and a store's metadata are left out on both sides:
 on a handful of tiles they weigh heavily, and on a slide nothing. `balle2018-hyperprior` and `minnen2018-mean` are
 counted by their own estimate, in their favour. Means over tiles. Speeds are of one core, measured beside one another:
-compare them, do not quote them. The counterstain is eosin, but DAB in `ihc`. Intervals are 95 %, clustered by the
-original that patches were cut from.
+compare them, do not quote them. Equal features are those at equal cosine distance to the original's in the frozen
+classifier, which moves steadily where predictions flip or do not. The counterstain is eosin, but DAB in `ihc`.
+Intervals are 95 %, clustered by the original that patches were cut from.
 """
 
 POINT_COLUMNS: dict[str, Callable[[Point], str]] = {
@@ -63,10 +64,11 @@ def delta_table(rows: Sequence[dict[str, Any]]) -> str:
     """List the BD-rate against each peer, negative where wsic is smaller; trained peers that are missing are named."""
     low, high = RATE_RANGE
     anchors = list(dict.fromkeys(row["anchor"] for row in rows))
+    shown = {metric: title for metric, title in METRICS.items() if any(row["metric"] == metric for row in rows)}
     lines = []
     for anchor in anchors:
         cells = []
-        for metric in METRICS:
+        for metric in shown:
             delta = next((row["bd"] for row in rows if (row["anchor"], row["metric"]) == (anchor, metric)), None)
             cells += [
                 number(delta and delta["percent"], "+.1f"),
@@ -74,10 +76,10 @@ def delta_table(rows: Sequence[dict[str, Any]]) -> str:
                 "-" if not delta else "{:.2f} to {:.2f}".format(*delta["anchor_rates"]),
             ]
         lines.append([anchor, *cells])
-    lines += [[name, *["not measured"] * 6] for name in PEERS if name not in anchors]
+    lines += [[name, *["not measured"] * 3 * len(shown)] for name in PEERS if name not in anchors]
     header = ["against"]
-    for metric in ("PSNR", "MS-SSIM"):
-        header += [f"{metric}, BD-rate %", "by Akima", "peer's bits/px"]
+    for title in shown.values():
+        header += [f"{title}, BD-rate %", "by Akima", "peer's bits/px"]
     return f"Rate of wsic at equal quality, over {low:g} to {high:g} bits per pixel:\n\n" + table(header, lines)
 
 

@@ -69,6 +69,18 @@ def test_half_the_rate_is_minus_fifty_percent(points: list[Point]) -> None:
     assert payload["percent"] > whole["percent"]
 
 
+def test_features_are_compared_where_a_classifier_saw_the_tiles(points: list[Point]) -> None:
+    seen = [
+        p | {"classifier": p["classifier"] | {"feature_distance": 10 ** (-p["psnr_db"] / 20)}} | {"psnr_db": 30.0}
+        for p in points
+    ]
+    rows = {(row["anchor"], row["metric"]): row["bd"] for row in delta_rates(seen)}
+    assert rows["jpeg-xl-e7", "feature_distance"]["percent"] == pytest.approx(-50, abs=0.1)
+    assert rows["jpeg-xl-e7", "psnr_db"] is None
+    blind = delta_rates([p | {"classifier": None} for p in points])
+    assert {row["metric"] for row in blind} == {"psnr_db", "ms_ssim"}
+
+
 def test_payloads_are_compared_with_payloads(points: list[Point]) -> None:
     bare = [p | {"payload_bits_per_pixel": p["bits_per_pixel"] * 0.8} if p["codec"] == "wsic" else p for p in points]
     (before, after) = (
@@ -114,7 +126,12 @@ def test_a_set_without_targets_has_none(points: list[Point]) -> None:
 
 def test_figures_are_drawn(points: list[Point], tmp_path: Path) -> None:
     files = write_figures("lung", points, scores(0.98, 0.0), tmp_path)
-    assert [file.name for file in files] == ["rd-lung-psnr.png", "rd-lung-ms-ssim.png", "rd-lung-classifier.png"]
+    assert [file.name.removeprefix("rd-lung-") for file in files] == [
+        "psnr.png",
+        "ms-ssim.png",
+        "features.png",
+        "classifier.png",
+    ]
     assert all(file.read_bytes().startswith(b"\x89PNG") for file in files)
 
 

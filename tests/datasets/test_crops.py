@@ -52,7 +52,7 @@ def test_a_batch_depends_on_seed_and_step_alone(seed: int, step: int, size: int)
     np.testing.assert_array_equal(first, SAMPLER.batch(size, seed=seed, step=step))
 
 
-@pytest.mark.parametrize(("first", "last"), [(0, 4), (2, 4), (3, 3), (5, 6)])
+@pytest.mark.parametrize(("first", "last"), [(0, 4), (2, 4), (3, 3), (5, 6), (1, 12)])
 def test_batches_drawn_ahead_are_those_of_their_steps(first: int, last: int) -> None:
     drawn = list(SAMPLER.batches(2, seed=7, first=first, last=last))
     assert len(drawn) == last - first

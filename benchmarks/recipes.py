@@ -105,11 +105,13 @@ def features_objective(weights: str) -> type[Objective]:
 class DepthByDepth(Objective):
     """Of the trunk, only the stage that a depth adds is trained with it."""
 
-    def forward(self, x: Tensor, depth: int, quality: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        self, x: Tensor, depth: int, quality: Tensor, noise: Tensor, counted: float = 1.0
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Loss, bits per pixel and squared error."""
         for number, stage in enumerate(self.model.trunk, 1):
             stage.requires_grad_(number == depth)
-        return super().forward(x, depth, quality, noise)
+        return super().forward(x, depth, quality, noise, counted)
 
 
 def section(step: int, steps: int) -> tuple[int, int, int]:

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -195,13 +195,13 @@ def test_what_is_trained_for_falls(
     measure = codec.Objective.forward
 
     def watch(
-        self: codec.Objective, x: torch.Tensor, depth: int, quality: torch.Tensor, noise: torch.Tensor
+        self: codec.Objective, x: torch.Tensor, depth: int, quality: torch.Tensor, noise: torch.Tensor, counted: float
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         with torch.no_grad():
             _, bits, mse = measure(self, x, depth, torch.full_like(quality, 4.0), noise)
         at = lmbda(3, torch.full_like(quality, 4.0))
         losses.append((bits + at * 255**2 * distortion(mse, at)).mean().item())
-        return measure(self, x, depth, quality, noise)
+        return measure(self, x, depth, quality, noise, counted)
 
     monkeypatch.setattr(codec.Objective, "forward", watch)
     monkeypatch.setitem(LMBDA, 3, weight)
@@ -210,6 +210,31 @@ def test_what_is_trained_for_falls(
     train_codec([PatchTable.load(tmp_path)], recipe, Run.open(tmp_path / "run", resume=False), group=ALONE)
     assert len(losses) == 60
     assert np.mean(losses[-10:]) < 0.75 * np.mean(losses[:5])
+
+
+def test_bits_come_to_count_over_the_first_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[float] = []
+    measure = codec.Objective.forward
+
+    def watch(self: codec.Objective, *arguments: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        found.append(arguments[-1])
+        x, depth, quality, noise, counted = arguments
+        with torch.no_grad():
+            none, bits, _ = measure(self, x, depth, quality, noise, 0.0)
+            some, _, _ = measure(self, x, depth, quality, noise, counted)
+            whole, _, _ = measure(self, x, depth, quality, noise)
+        torch.testing.assert_close(some, torch.lerp(none, whole, counted))
+        assert (bits > 0).all()
+        return measure(self, *arguments)
+
+    monkeypatch.setattr(codec.Objective, "forward", watch)
+    monkeypatch.setattr(codec, "RATE_WARMUP", 4)
+    (tmp_path / "index.csv").write_text("path,organ\n0.png,prostate\n")
+    Image.fromarray(skimage.data.immunohistochemistry()[:64, :64]).save(tmp_path / "0.png")  # type: ignore[no-untyped-call]
+    recipe = CodecRecipe(depths=(3,), steps=6, batch_size=2, crop_px=64)
+    monkeypatch.setattr(codec, "fit_entropy", lambda *_: {})
+    train_codec([PatchTable.load(tmp_path)], recipe, Run.open(tmp_path / "run", resume=False), group=ALONE)
+    assert found == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
 
 
 @pytest.mark.parametrize("depth", LMBDA)

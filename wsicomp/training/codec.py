@@ -52,6 +52,9 @@ USUAL_MSE = 4e-4
 LEAST_MSE = 1e-6
 """Below this error, -60 dB, a crop earns nothing more."""
 
+RATE_WARMUP = 1000
+"""Steps in which the bits come to count whole: before it can draw, a depth would learn that saying nothing is free."""
+
 CHECKPOINT_STEPS = 500
 
 FIT_CROP_PX = 192
@@ -161,7 +164,8 @@ def train_codec(
         noise = rng.random((recipe.batch_size, *latent_shape(depth, recipe.crop_px)), np.float32)[own] - 0.5
         quality = torch.from_numpy(drawn).float().to(device)
         x = torch.from_numpy(batch[own]).to(device, memory_format=torch.channels_last).float().div_(255)
-        losses, bits, mse = parallel(x, depth, quality, torch.from_numpy(noise).to(device))
+        counted = min((step + 1) / min(RATE_WARMUP, recipe.steps), 1.0)
+        losses, bits, mse = parallel(x, depth, quality, torch.from_numpy(noise).to(device), counted)
         loss = losses.mean()
         objective.zero_grad(set_to_none=True)
         loss.backward()
@@ -208,8 +212,13 @@ class Objective(nn.Module):
         self.model = Wsic(depths)
         self.rates = nn.ModuleDict({str(depth): ScaleNetwork(SLICES[depth]) for depth in depths})
 
-    def forward(self, x: Tensor, depth: int, quality: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Loss, bits per pixel, and mean squared error of x_hat, each (N,), for x (N, 3, H, W) in [0, 1]."""
+    def forward(
+        self, x: Tensor, depth: int, quality: Tensor, noise: Tensor, counted: float = 1.0
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Loss, bits per pixel, and mean squared error of x_hat, each (N,), for x (N, 3, H, W) in [0, 1].
+
+        Of the bits, `counted` enters the loss.
+        """
         with torch.autocast(x.device.type, torch.bfloat16):
             y = self.model.analyse(x, depth, quality)
         residuals, y_hat = self.model.quantise(y, depth, quality)
@@ -218,7 +227,7 @@ class Objective(nn.Module):
             x_hat = self.model.synthesise(y_hat, depth, quality)
         mse = (x_hat.float() - x).square().mean(dim=(1, 2, 3))
         weight = lmbda(depth, quality)
-        loss = bits + weight * 255**2 * self.error(x, x_hat.float(), mse, weight)
+        loss = counted * bits + weight * 255**2 * self.error(x, x_hat.float(), mse, weight)
         # High qualities have large losses; dividing by the root keeps them from drowning the low ones.
         return loss * (weight / LMBDA[depth][0]).rsqrt(), bits, mse
 

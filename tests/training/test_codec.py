@@ -258,11 +258,22 @@ def test_distortion_is_as_steep_as_the_squared_error_where_that_is_usual(weight:
 
 
 @pytest.mark.parametrize(
-    "settings", [{"crop_px": 24}, {"crop_px": 16}, {"crop_px": 72}, {"steps": 0}, {"batch_size": 0}, {"ema": 1.0}]
+    "settings",
+    [
+        {"crop_px": 24},
+        {"crop_px": 16},
+        {"crop_px": 72},
+        {"steps": 0},
+        {"batch_size": 0},
+        {"ema": 1.0},
+        {"depths": ()},
+        {"depths": (0, 3)},
+        {"depths": (3, 3)},
+    ],
 )
-def test_settings_that_cannot_be(settings: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match=r"crop_px|steps|ema"):
-        CodecRecipe(**settings)  # type: ignore[arg-type]
+def test_settings_that_cannot_be(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"crop_px|steps|ema|depths"):
+        CodecRecipe(**settings)
 
 
 def test_progress_is_told(tissue: PatchTable, tmp_path: Path, small_fit: None) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wsicomp.cli.console import JsonOption, emit, log, progress_bar, say
-from wsicomp.cli.options import DeviceOption, LabelColumnOption, ModelOption, split_classes
+from wsicomp.cli.options import DeviceOption, LabelColumnOption, ModelOption, split_classes, split_numbers
 
 if TYPE_CHECKING:
     from wsicomp.evaluation.study import StudyData
@@ -94,8 +94,8 @@ def evaluate(
     from wsicomp.pipeline.tile_codec import TileCodec
     from wsicomp.pipeline.transforms import codec_depths, load_codec
 
-    wanted_depths = _numbers(depths, "--depths")
-    wanted_qualities: Sequence[float | None] = _numbers(qualities, "--qualities") or [None]
+    wanted_depths = None if depths is None else split_numbers(depths, "--depths")
+    wanted_qualities: Sequence[float | None] = [None] if qualities is None else split_numbers(qualities, "--qualities")
     dtypes = [name.strip() for name in latent_dtypes.split(",")] if latent_dtypes else [None]
     where = resolve_device(device)
     if classifier is None and data is not None:
@@ -135,18 +135,6 @@ def evaluate(
     for miss in misses:
         log(f"wsicomp: gate missed: {miss}")
     return 4 if misses else 0
-
-
-def _numbers(text: str | None, option: str) -> list[int] | None:
-    if text is None:
-        return None
-    try:
-        wanted = [int(part) for part in text.split(",")]
-    except ValueError:
-        raise typer.BadParameter("give whole numbers such as 0,1,2,3,4", param_hint=option) from None
-    if any(number < 0 for number in wanted) or len(set(wanted)) != len(wanted):
-        raise typer.BadParameter("give each number once, from 0 on", param_hint=option)
-    return wanted
 
 
 def _load(

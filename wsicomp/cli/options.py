@@ -18,6 +18,7 @@ __all__ = [
     "StoreArgument",
     "WeightsOption",
     "split_classes",
+    "split_numbers",
 ]
 
 DeviceOption = Annotated[
@@ -66,3 +67,20 @@ def split_classes(classes: str) -> tuple[str, str]:
     if len(names) != 2 or not all(names) or names[0] == names[1]:
         raise typer.BadParameter("give two class names, NEGATIVE,POSITIVE", param_hint="--classes")
     return names[0], names[1]
+
+
+def split_numbers(text: str, option: str) -> list[int]:
+    """Read an option's '0,1,2'.
+
+    Raises
+    ------
+    typer.BadParameter
+        If these are no whole numbers from 0 on, or one comes twice.
+    """
+    try:
+        wanted = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise typer.BadParameter("give whole numbers such as 0,1,2,3,4", param_hint=option) from None
+    if any(number < 0 for number in wanted) or len(set(wanted)) != len(wanted):
+        raise typer.BadParameter("give each number once, from 0 on", param_hint=option)
+    return wanted

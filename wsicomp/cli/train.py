@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wsicomp.cli.console import JsonOption, emit, progress_bar, say
-from wsicomp.cli.options import DeviceOption, LabelColumnOption, RunOption, split_classes
+from wsicomp.cli.options import DeviceOption, LabelColumnOption, RunOption, split_classes, split_numbers
 
 if TYPE_CHECKING:
     from wsicomp.datasets.patches import PatchTable
@@ -85,8 +85,8 @@ def codec(
     from wsicomp.training.distributed import processes
     from wsicomp.training.run import Run
 
+    chosen = tuple(split_numbers(depths, "--depths"))
     try:
-        chosen = tuple(int(depth) for depth in depths.split(","))
         recipe = CodecRecipe(chosen, steps, batch_size, crop, learning_rate, seed=seed)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error

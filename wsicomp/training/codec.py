@@ -93,6 +93,8 @@ class CodecRecipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if not self.depths or set(self.depths) - set(LMBDA) or list(self.depths) != sorted(set(self.depths)):
+            raise ValueError(f"depths are some of {', '.join(map(str, LMBDA))}, ascending, not {self.depths}")
         if self.crop_px < 32 or self.crop_px % 16:
             raise ValueError(f"crop_px is a multiple of 16 and at least 32, not {self.crop_px}")
         if min(self.steps, self.batch_size) < 1:

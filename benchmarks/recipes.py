@@ -11,7 +11,8 @@ python -m benchmarks.recipes [--steps 3000] [--features WEIGHTS] [--out DIR]
                      is not the one that scores
 
 Depths 3 and 4 alone are trained. Rates are of validation patches, in real stores; the frozen classifier of the lung
-scores them. Whatever was trained is kept in DIR and not trained again.
+scores them. Whatever was trained is kept in DIR, by its
+steps, and not trained again.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ import torch
 from pytorch_msssim import ms_ssim
 from torch import Tensor, nn
 
-from benchmarks.rd.bd import Curve, bd_rate, ms_ssim_db
+from benchmarks.rd.bd import bd_rate
+from benchmarks.rd.compare import curves
 from benchmarks.rd.learned import StoreCodec
 from benchmarks.rd.measure import Bench, Point
 from benchmarks.rd.report import table
@@ -159,7 +161,7 @@ def main(words: Sequence[str] | None = None) -> None:
     }
     points: dict[str, dict[str, list[Point]]] = {name: {} for name in benches}
     for name, changed in recipes.items():
-        run = Run.open(options.out / name.replace(" ", "-"), resume=True)
+        run = Run.open(options.out / str(options.steps) / name.replace(" ", "-"), resume=True)
         if not run.weights.exists():
             with changed():
                 train_codec(
@@ -198,14 +200,9 @@ def report(done: int, total: int, note: str = "") -> None:
 def compare(points: dict[str, list[Point]], name: str) -> dict[str, float | None]:
     """BD-rates of a recipe against the shipped one over depths 3 and 4, and the classifier's scores at equal bytes."""
     found: dict[str, float | None] = {}
-    for metric, unit in (("psnr_db", lambda value: value), ("ms_ssim", ms_ssim_db)):
-        curves = [
-            Curve.envelope(
-                [point["bits_per_pixel"] for point in points[each]], [unit(point[metric]) for point in points[each]]
-            )
-            for each in (SHIPPED, name)
-        ]
-        delta = bd_rate(curves[0], curves[1])
+    for metric in ("psnr_db", "ms_ssim"):
+        found_curves = curves([*points[SHIPPED], *points[name]], metric)
+        delta = bd_rate(found_curves[SHIPPED], found_curves[name])
         found[f"bd_rate_{metric}"] = None if delta is None else delta.percent
     deepest = [point for point in points[name] if point["depth"] == max(DEPTHS)]
     rates = np.log([point["bits_per_pixel"] for point in deepest])

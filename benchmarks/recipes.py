@@ -3,16 +3,15 @@
 python -m benchmarks.recipes [--steps 3000] [--features WEIGHTS] [--out DIR]
                                               writes benchmarks/results/recipes.json and .md; needs WSICOMP_DATA
 
-    shipped          Muon and AdamW, both depths together, squared error
+    shipped          Muon and AdamW, both depths together, squared error and a quarter MS-SSIM
     adamw            AdamW alone
     depth by depth   as in the founding study: each depth in its turn, on a trunk that the ones before have left frozen
-    ms-ssim          half of the distortion is 1 - MS-SSIM
+    squared error    without MS-SSIM
     features         half of the distortion is the distance between features of WEIGHTS, a pathology classifier that
                      is not the one that scores
 
 Depths 3 and 4 alone are trained. Rates are of validation patches, in real stores; the frozen classifier of the lung
-scores them. Whatever was trained is kept in DIR, by its
-steps, and not trained again.
+scores them. Whatever was trained is kept in DIR, by its steps, and not trained again.
 """
 
 from __future__ import annotations
@@ -30,7 +29,6 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from pytorch_msssim import ms_ssim
 from torch import Tensor, nn
 
 from benchmarks.rd.bd import bd_rate
@@ -44,7 +42,7 @@ from wsicomp.evaluation.machine import describe_machine
 from wsicomp.models.registry import load_model
 from wsicomp.models.wsic import QUALITIES
 from wsicomp.training import codec
-from wsicomp.training.codec import CodecRecipe, Objective, depth_shares, train_codec
+from wsicomp.training.codec import CodecRecipe, Objective, depth_shares, distortion, train_codec
 from wsicomp.training.distributed import Processes
 from wsicomp.training.optimiser import ADAMW_DECAY
 from wsicomp.training.run import Run, plateau
@@ -61,24 +59,18 @@ EVERY = 8
 EQUAL_RATE = 0.25
 """Bits per pixel at which classifier scores are compared, at depth 4."""
 
-MS_SSIM_WINDOW_PX = 7
-"""The usual 11 do not fit into the fifth scale of a crop of 128 px."""
-MS_SSIM_MSE = 1 / 20
-"""Squared error that counts as much as a loss of 1 in MS-SSIM, from what validation patches lose of both."""
-
 
 def adamw(parameters: Iterable[nn.Parameter], learning_rate: float) -> torch.optim.Optimizer:
     """Optimiser of all weights."""
     return torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=ADAMW_DECAY, fused=True)
 
 
-class MsSsimObjective(Objective):
-    """Half of the distortion is 1 - MS-SSIM."""
+class SquaredErrorObjective(Objective):
+    """All of the distortion is squared error."""
 
     def error(self, x: Tensor, x_hat: Tensor, mse: Tensor, weight: Tensor) -> Tensor:
-        """Mean of the distortion and of 1 - MS-SSIM, (N,)."""
-        similarity: Tensor = ms_ssim(x_hat, x, data_range=1.0, size_average=False, win_size=MS_SSIM_WINDOW_PX)
-        return (super().error(x, x_hat, mse, weight) + MS_SSIM_MSE * (1 - similarity)) / 2
+        """Distortion, (N,)."""
+        return distortion(mse, weight)
 
 
 def features_objective(weights: str) -> type[Objective]:
@@ -97,9 +89,9 @@ def features_objective(weights: str) -> type[Objective]:
         def error(self, x: Tensor, x_hat: Tensor, mse: Tensor, weight: Tensor) -> Tensor:
             pairs = zip(features(x), features(x_hat), strict=True)
             distance = torch.stack([(a - b).square().sum(1).mean((1, 2)) for a, b in pairs]).mean(0)
-            # Scaled, crop by crop, to what the squared error counts.
-            squared = super().error(x, x_hat, mse, weight)
-            return (squared + distance * (squared / distance.clamp_min(1e-6)).detach()) / 2
+            # Scaled, crop by crop, to what the usual distortion counts.
+            usual = super().error(x, x_hat, mse, weight)
+            return (usual + distance * (usual / distance.clamp_min(1e-6)).detach()) / 2
 
     return FeaturesObjective
 
@@ -151,7 +143,7 @@ def main(words: Sequence[str] | None = None) -> None:
         "depth by depth": lambda: patch.multiple(
             codec, Objective=DepthByDepth, draw_depth=draw_in_turn, plateau=plateau_in_turn
         ),
-        "ms-ssim": lambda: patch.multiple(codec, Objective=MsSsimObjective),
+        "squared error": lambda: patch.multiple(codec, Objective=SquaredErrorObjective),
     }
     if options.features:
         recipes["features"] = lambda: patch.multiple(codec, Objective=features_objective(options.features))

@@ -96,7 +96,7 @@ def test_channels_do_not_mix() -> None:
 
 
 def test_a_block_adds_to_its_input() -> None:
-    block = ResidualBlock(6, 1.5)
+    block = ResidualBlock(6, 9)
     x = torch.randn(1, 6, 5, 4)
     assert [tuple(p.shape) for p in block.body[1].parameters()] == [(9, 6, 1, 1), (9,)]
     torch.testing.assert_close(block(x), x + block.body(x))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -14,6 +15,7 @@ import skimage.data
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from pytorch_msssim import ms_ssim
 from safetensors import safe_open
 from torch import nn
 
@@ -31,11 +33,13 @@ from wsicomp.training import codec
 from wsicomp.training.codec import (
     LMBDA,
     CodecRecipe,
+    Objective,
     depth_shares,
     distortion,
     fit_entropy,
     fit_sampler,
     lmbda,
+    ms_ssim_window_px,
     train_codec,
 )
 from wsicomp.training.distributed import Processes
@@ -212,7 +216,10 @@ def test_what_is_trained_for_falls(
     assert np.mean(losses[-10:]) < 0.75 * np.mean(losses[:5])
 
 
-def test_bits_come_to_count_over_the_first_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("steps", "expected"), [(8, [0.5]), (20, [0.25, 0.5, 0.75])])
+def test_bits_come_to_count_over_the_first_steps(
+    steps: int, expected: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found: list[float] = []
     measure = codec.Objective.forward
 
@@ -231,10 +238,34 @@ def test_bits_come_to_count_over_the_first_steps(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(codec, "RATE_WARMUP", 4)
     (tmp_path / "index.csv").write_text("path,organ\n0.png,prostate\n")
     Image.fromarray(skimage.data.immunohistochemistry()[:64, :64]).save(tmp_path / "0.png")  # type: ignore[no-untyped-call]
-    recipe = CodecRecipe(depths=(3,), steps=6, batch_size=2, crop_px=64)
+    recipe = CodecRecipe(depths=(3,), steps=steps, batch_size=2, crop_px=64)
     monkeypatch.setattr(codec, "fit_entropy", lambda *_: {})
     train_codec([PatchTable.load(tmp_path)], recipe, Run.open(tmp_path / "run", resume=False), group=ALONE)
-    assert found == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+    assert found == expected + [1.0] * (steps - len(expected))
+
+
+@pytest.mark.parametrize(("side", "window"), [(32, 1), (64, 3), (128, 7), (160, 9), (161, 11), (512, 11)])
+def test_five_scales_of_the_window_fit_into_a_crop(side: int, window: int) -> None:
+    assert ms_ssim_window_px(side) == window
+    x = torch.rand(1, 3, side, side)
+    assert ms_ssim(x, x, data_range=1.0, win_size=window).item() == pytest.approx(1)
+
+
+def test_a_quarter_of_what_is_lost_is_structure() -> None:
+    x, x_hat = torch.rand(2, 3, 128, 128), torch.rand(2, 3, 128, 128)
+    mse, weight = torch.tensor([1e-3, 4e-3]), torch.tensor([1e-3, 1e-2])
+    similarity = ms_ssim(x_hat, x, data_range=1.0, size_average=False, win_size=7)
+    expected = 0.75 * distortion(mse, weight) + 0.25 / 20 * (1 - similarity)
+    torch.testing.assert_close(Objective((3,)).error(x, x_hat, mse, weight), expected)
+
+
+def test_a_step_without_a_finite_gradient_is_left_out(
+    tissue: PatchTable, tmp_path: Path, small_fit: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(codec, "ms_ssim", lambda x_hat, *_, **__: x_hat.mean(dim=(1, 2, 3)) * math.nan)
+    recipe = dataclasses.replace(RECIPE, depths=(3,), steps=2)
+    model = train_codec([tissue], recipe, Run(tmp_path), group=ALONE)
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
 
 
 @pytest.mark.parametrize("depth", LMBDA)

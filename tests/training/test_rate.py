@@ -179,7 +179,8 @@ def test_tables_of_the_real_slices_are_those_of_the_floats(depth: int) -> None:
     network = random_scales(depth)
     symbols = (torch.randn(2, sum(SLICES[depth]), 9, 12) * torch.linspace(0, 5, 12)).round()
     assert len(np.unique(tables_of(network, symbols, 7))) > 15
-    assert_the_same(network, symbols, 0.97)  # steeper than what is learned
+    # Steeper than what is learned; and the wider a context, the more rounded weights are in a sum.
+    assert_the_same(network, symbols, 0.96)
 
 
 def test_all_that_was_learned_is_kept() -> None:

@@ -91,9 +91,8 @@ def _weight_gradient(gradient: Tensor, x: Tensor, weight: Tensor) -> Tensor:
 class ResidualBlock(nn.Module):
     """Depthwise 5x5, pointwise to the middle width, GELU, pointwise back; added to its input."""
 
-    def __init__(self, channels: int, expansion: float) -> None:
+    def __init__(self, channels: int, middle: int) -> None:
         super().__init__()
-        middle = round(channels * expansion)
         self.body = nn.Sequential(
             DepthwiseConv(channels), nn.Conv2d(channels, middle, 1), nn.GELU(), nn.Conv2d(middle, channels, 1)
         )

@@ -24,7 +24,7 @@ from torch.nn import functional
 
 __all__ = ["SLICES", "MeanPredictor", "checkerboard", "passes"]
 
-SLICES = {1: (3, 3, 6), 2: (4, 4, 8, 8), 3: (8, 8, 16, 32), 4: (16, 16, 32, 64)}
+SLICES = {1: (3, 3, 6), 2: (4, 4, 8, 8), 3: (8, 8, 16, 32), 4: (16, 16, 32, 160)}
 """Channels of the slices of each depth's latent, in coding order."""
 
 HIDDEN = 24

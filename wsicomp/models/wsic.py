@@ -1,6 +1,6 @@
 """The byte-true codec, `wsic`: the study's idea, a latent at every depth, trained on rate plus distortion.
 
-    x -> space to depth -> trunk at 1/2 -> 1/4 -> 1/8 -> 1/16          (N, 12, H/2, W/2), then 24, 64, 128, 160 channels
+    x -> space to depth -> trunk at 1/2 -> 1/4 -> 1/8 -> 1/16          (N, 12, H/2, W/2), then 24, 64, 128, 224 channels
                               |      |      |       |
                             head 1  head 2  head 3  head 4             y = gain(quality) * head(features)
                               |      |      |       |
@@ -37,19 +37,19 @@ QUALITIES = 8
 FIRST_GAIN_SPAN = 2.4
 """Logarithm of the finest quality's gain over the coarsest's, before training."""
 
-TRUNK_CHANNELS = (24, 64, 128, 160)
+TRUNK_CHANNELS = (24, 64, 128, 224)
+MIDDLE_CHANNELS = (48, 96, 192, 240)
+"""Of the features at 1/2, 1/4, 1/8 and 1/16, and of the middle of a residual block there."""
+
 LATENT_CHANNELS = tuple(sum(SLICES[depth]) for depth in range(1, DEPTHS + 1))
 TRUNK_BLOCKS = (1, 1, 3, 3)
 DECODER_BLOCKS = ((2,), (2, 1), (2, 2, 1), (2, 2, 1, 1))
 """For each depth the residual blocks at its own resolution and at the finer ones, coarsest first."""
 
-EXPANSION = (2.0, 1.5, 1.5, 1.5)
-"""Width of a residual block's middle over its ends, at 1/2, 1/4, 1/8 and 1/16."""
-
 
 def blocks(count: int, stage: int) -> list[nn.Module]:
     """Residual blocks of one resolution; stage 0 is 1/2."""
-    return [ResidualBlock(TRUNK_CHANNELS[stage], EXPANSION[stage]) for _ in range(count)]
+    return [ResidualBlock(TRUNK_CHANNELS[stage], MIDDLE_CHANNELS[stage]) for _ in range(count)]
 
 
 class Stage(nn.Sequential):

@@ -2,13 +2,14 @@
 
     crops -> a depth, and a quality for each crop, at random
           -> y -> y - mean + noise -> bits per pixel, by a stand-in for the entropy coder     (Balle et al., 2018)
-               -> mean + round(y - mean), straight through -> x_hat -> squared error
+               -> mean + round(y - mean), straight through -> x_hat -> squared error, MS-SSIM
 
-    loss = bits per pixel + lmbda(depth, quality) * 255^2 * distortion,   distortion = 2 sqrt(usual MSE * MSE) of a crop
+    loss = bits per pixel + lmbda(depth, quality) * 255^2 * (3/4 distortion + 1/4 (1 - MS-SSIM) / 20)
 
-The distortion grows with the root of a crop's squared error, and is as steep as it where that error is usual for the
-quality: an error that would show on a quiet crop counts for more than the same one on a busy crop, as it does for the
-eye and for every measure that is a mean of decibels.
+The distortion, 2 sqrt(usual MSE * MSE), grows with the root of a crop's squared error, and is as steep as it where that
+error is usual for the quality: an error that would show on a quiet crop counts for more than the same one on a busy
+crop, as it does for the eye and for every measure that is a mean of decibels. MS-SSIM keeps the texture (Wang et al.,
+2003).
 
 The weights that are kept are an exponential moving average, as float16. When training ends, each depth's stand-in is
 rounded to whole numbers, and the tables of the entropy coder are fitted to the symbols of training crops of all
@@ -25,6 +26,7 @@ from typing import cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pytorch_msssim import ms_ssim
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -43,7 +45,7 @@ from wsicomp.training.run import Run, plateau, recipe_key
 
 __all__ = ["LMBDA", "CodecRecipe", "lmbda", "train_codec"]
 
-LMBDA = {1: (0.02, 0.4), 2: (0.005, 0.12), 3: (0.002, 0.05), 4: (0.0008, 0.02)}
+LMBDA = {1: (0.02, 0.4), 2: (0.005, 0.12), 3: (0.002, 0.05), 4: (0.0005, 0.02)}
 """Weight of the distortion at the lowest and the highest quality of each depth."""
 
 USUAL_MSE = 4e-4
@@ -52,8 +54,15 @@ USUAL_MSE = 4e-4
 LEAST_MSE = 1e-6
 """Below this error, -60 dB, a crop earns nothing more."""
 
-RATE_WARMUP = 1000
-"""Steps in which the bits come to count whole: before it can draw, a depth would learn that saying nothing is free."""
+RATE_WARMUP = 4000
+"""Steps in which the bits come to count whole, or a quarter of all: before it can draw, a depth would learn that saying
+nothing is free, and a channel that is always zero learns no more."""
+
+MS_SSIM_SHARE = 0.25
+"""Of the distortion; the rest is squared error."""
+
+MS_SSIM_MSE = 1 / 20
+"""Squared error that counts as much as 1 - MS-SSIM of the same number, about as it does at the qualities in use."""
 
 CHECKPOINT_STEPS = 500
 
@@ -166,13 +175,14 @@ def train_codec(
         noise = rng.random((recipe.batch_size, *latent_shape(depth, recipe.crop_px)), np.float32)[own] - 0.5
         quality = torch.from_numpy(drawn).float().to(device)
         x = torch.from_numpy(batch[own]).to(device, memory_format=torch.channels_last).float().div_(255)
-        counted = min((step + 1) / min(RATE_WARMUP, recipe.steps), 1.0)
+        counted = min((step + 1) / min(RATE_WARMUP, max(recipe.steps // 4, 1)), 1.0)
         losses, bits, mse = parallel(x, depth, quality, torch.from_numpy(noise).to(device), counted)
         loss = losses.mean()
         objective.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(trained, 1.0)
-        optimizer.step()
+        # MS-SSIM has no gradient where a picture and its reconstruction are the opposite of each other.
+        if nn.utils.clip_grad_norm_(trained, 1.0).isfinite():
+            optimizer.step()
         average.update_parameters(objective.model)
         done = step + 1
         if done % 50 == 0 or done == recipe.steps:
@@ -235,7 +245,15 @@ class Objective(nn.Module):
 
     def error(self, x: Tensor, x_hat: Tensor, mse: Tensor, weight: Tensor) -> Tensor:
         """Measure what is lost of x, (N,), at weights lmbda (N,)."""
-        return distortion(mse, weight)
+        window = ms_ssim_window_px(min(x.shape[2:]))
+        similarity: Tensor = ms_ssim(x_hat, x, data_range=1.0, size_average=False, win_size=window)
+        return torch.lerp(distortion(mse, weight), MS_SSIM_MSE * (1 - similarity), MS_SSIM_SHARE)
+
+
+def ms_ssim_window_px(side: int) -> int:
+    """Side of the window of MS-SSIM whose five scales fit into a crop: the usual 11, or less below 161 pixels."""
+    fits = min((side - 1) // 16 + 1, 11)
+    return fits - 1 + fits % 2
 
 
 def draw_depth(recipe: CodecRecipe, step: int, rng: np.random.Generator) -> int:

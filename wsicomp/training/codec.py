@@ -59,10 +59,10 @@ RATE_WARMUP = 4000
 nothing is free, and a channel that is always zero learns no more."""
 
 MS_SSIM_SHARE = 0.25
-"""Of the distortion; the rest is squared error."""
+"""Share of MS-SSIM in the distortion; the rest is squared error."""
 
 MS_SSIM_MSE = 1 / 20
-"""Squared error that counts as much as 1 - MS-SSIM of the same number, about as it does at the qualities in use."""
+"""Squared error that counts as much as a loss of 1 in MS-SSIM, from what validation patches lose of both."""
 
 CHECKPOINT_STEPS = 500
 

@@ -30,6 +30,7 @@ from torch.nn import functional
 from benchmarks.rd.report import table
 from benchmarks.rd.tiles import load_set
 from wsicomp.evaluation.machine import describe_machine
+from wsicomp.evaluation.pixels import to_float_nchw
 from wsicomp.models.registry import WSIC, load_model
 from wsicomp.models.wsic import Wsic
 
@@ -74,7 +75,7 @@ def measure(model: Wsic, tiles: NDArray[np.uint8], depth: int, quality: float) -
     """Live channels of a latent, and PSNR in dB with it rounded and exact, means over tiles (N, H, W, 3) uint8."""
     live = torch.zeros(model.latent_channels(depth))
     rounded, exact = [], []
-    for x in torch.split(as_tensor(tiles), BATCH):
+    for x in torch.split(torch.from_numpy(to_float_nchw(tiles)), BATCH):
         qualities = torch.full((len(x),), quality)
         symbols = model.encode(x, depth, qualities)
         live += (symbols != 0).float().mean(dim=(2, 3)).sum(dim=0)
@@ -90,7 +91,7 @@ def measure(model: Wsic, tiles: NDArray[np.uint8], depth: int, quality: float) -
 
 def components_psnr(tiles: NDArray[np.uint8], depth: int, count: int) -> float:
     """PSNR in dB, mean over tiles, of the first `count` principal components of their blocks of 2^depth px."""
-    x = as_tensor(tiles)
+    x = torch.from_numpy(to_float_nchw(tiles))
     blocks = functional.pixel_unshuffle(x, 2**depth).permute(0, 2, 3, 1)  # (N, 3, H, W) -> (N, h, w, 3 * 4^depth)
     flat = blocks.flatten(0, 2)
     mean = flat.mean(dim=0)
@@ -98,11 +99,6 @@ def components_psnr(tiles: NDArray[np.uint8], depth: int, count: int) -> float:
     kept = vectors[:, -min(count, len(vectors)) :]
     projected = (blocks - mean) @ kept @ kept.T + mean
     return psnr(x, functional.pixel_shuffle(projected.permute(0, 3, 1, 2), 2**depth)).mean().item()
-
-
-def as_tensor(tiles: NDArray[np.uint8]) -> Tensor:
-    """Tiles (N, H, W, 3) uint8 as (N, 3, H, W) in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(tiles.transpose(0, 3, 1, 2))).float().div(255)
 
 
 def psnr(x: Tensor, x_hat: Tensor) -> Tensor:

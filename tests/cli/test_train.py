@@ -115,6 +115,8 @@ def test_a_run_is_gone_on_with_or_refused(cli: Cli, patches: Path, tmp_path: Pat
         (("codec", "--data", "D", "--depths", "3,7"), 2, "depths are some of 1, 2, 3, 4"),
         (("codec", "--data", "D", "--depths", "4,3"), 2, "ascending"),
         (("codec", "--data", "D", "--depths", "two"), 2, "whole numbers"),
+        (("codec", "--data", "D", "--from", "nothing"), 3, "no such weights"),
+        (("codec", "--data", "D", "--from", "perticarari2023"), 3, "where 'wsic' is needed"),
         (("classifier", "--data", "D", "--classes", "dark"), 2, "--classes"),
         (("classifier", "--data", "D", "--classes", "dark,dark"), 2, "--classes"),
         (("classifier", "--data", "D", "--classes", "dark,red"), 3, "'red'"),

@@ -24,7 +24,7 @@ from wsicomp.codec import rans
 from wsicomp.codec.entropy_model import EntropyModel
 from wsicomp.datasets.crops import CropSampler
 from wsicomp.datasets.patches import PatchTable
-from wsicomp.errors import ConfigError, DataError
+from wsicomp.errors import ConfigError, DataError, ModelError
 from wsicomp.models.registry import WSIC, load_model
 from wsicomp.models.slices import SLICES
 from wsicomp.models.wsic import LATENT_CHANNELS, QUALITIES, Wsic
@@ -257,6 +257,59 @@ def test_a_quarter_of_what_is_lost_is_structure() -> None:
     similarity = ms_ssim(x_hat, x, data_range=1.0, size_average=False, win_size=7)
     expected = 0.75 * distortion(mse, weight) + 0.25 / 20 * (1 - similarity)
     torch.testing.assert_close(Objective((3,)).error(x, x_hat, mse, weight), expected)
+
+
+def test_an_outermost_pixel_counts_as_three_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    objective, x = Objective((3,)), torch.rand(1, 3, 128, 128)
+    x_hat = torch.full_like(x, 0.5, requires_grad=True)
+    monkeypatch.setattr(objective.model, "synthesise", lambda *_: x_hat)
+    monkeypatch.setattr(objective, "error", lambda x, x_hat, mse, weight: mse)
+    loss, _, mse = objective(x, 3, torch.zeros(1), torch.zeros(1, LATENT_CHANNELS[2], 16, 16))
+    (gradient,) = torch.autograd.grad(loss.sum(), x_hat)
+    steepness = gradient / (x_hat - x).detach()
+    inside = steepness[..., 1:-1, 1:-1]
+    torch.testing.assert_close(inside, inside.mean().expand_as(inside))
+    for side in (steepness[..., 0], steepness[..., -1], steepness[..., 0, :], steepness[..., -1, :]):
+        assert (side[..., 1:-1] / inside.mean()).mean().item() == pytest.approx(3.1, abs=0.1)
+    assert mse.item() == pytest.approx((x_hat - x).square().mean().item())
+
+
+def test_training_goes_on_from_weights(trained: tuple[Run, Wsic], tissue: PatchTable, tmp_path: Path) -> None:
+    start = load_model(trained[0].weights, key=WSIC)
+    recipe = dataclasses.replace(RECIPE, depths=(3,), learning_rate=0.0, seed=6)
+    train_codec([tissue], recipe, Run(tmp_path), group=ALONE, start=start)
+    after = load_model(tmp_path / "weights.safetensors")
+    theirs = start.module.state_dict()
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in after.module.state_dict().items())
+    for name in ("slices", "spatial", "inner", "mixing", "outer"):
+        np.testing.assert_array_equal(after.arrays_of(3)[name], start.arrays_of(3)[name])
+    assert after.notes == {"data": tissue.name, "steps": "3", "from": f"{start.name} {start.sha256}"}
+    with pytest.raises(ConfigError, match="other settings"):
+        train_codec([tissue], recipe, Run(tmp_path), group=ALONE)
+
+
+def test_from_weights_on_bits_count_from_the_first_step(
+    trained: tuple[Run, Wsic], tissue: PatchTable, tmp_path: Path, small_fit: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[float] = []
+    measure = codec.Objective.forward
+
+    def watch(self: codec.Objective, *arguments: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        found.append(arguments[-1])
+        return measure(self, *arguments)
+
+    monkeypatch.setattr(codec.Objective, "forward", watch)
+    recipe = dataclasses.replace(RECIPE, steps=2)
+    train_codec([tissue], recipe, Run(tmp_path), group=ALONE, start=load_model(trained[0].weights))
+    assert found == [1.0, 1.0]
+
+
+def test_weights_to_go_on_from_must_have_the_depths_and_be_sound(trained: tuple[Run, Wsic]) -> None:
+    start = load_model(trained[0].weights)
+    with pytest.raises(ConfigError, match="depth 4"):
+        Objective((3, 4)).take(start)
+    with pytest.raises(ModelError, match="depth 3 is damaged"):
+        Objective((3,)).take(dataclasses.replace(start, arrays={}))
 
 
 def test_a_step_without_a_finite_gradient_is_left_out(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import cache
 from typing import cast
 
@@ -18,7 +19,7 @@ from wsicomp.codec.entropy_model import EntropyModel
 from wsicomp.codec.kernels import TABLES, UNITS
 from wsicomp.codec.tables import COLUMNS
 from wsicomp.models.slices import SLICES, checkerboard, passes
-from wsicomp.training.rate import CLASSES, HIGHEST, LOWEST, ScaleNetwork, integers, logistic_bits
+from wsicomp.training.rate import CLASSES, HIGHEST, LOWEST, ScaleNetwork, floats, integers, logistic_bits
 
 SMALL = (1, 2)
 M, HEIGHT, WIDTH = sum(SMALL), 5, 6
@@ -195,6 +196,20 @@ def test_all_that_was_learned_is_kept() -> None:
     assert model.mixing[-2 * UNITS :].reshape(UNITS, 2)[3, 1] == round(last[1, 3, 0, 0].item() * 2**10)
     np.testing.assert_allclose(model.inner[2, 5] / 2**14 - 2**-7, network.inner[2][5].detach(), atol=2**-14)
     np.testing.assert_allclose(model.outer[4, -2:] / 2**16 + LOWEST, network.outer[-1][4].detach(), atol=2**-16)
+
+
+@pytest.mark.parametrize("depth", SLICES)
+def test_what_was_rounded_comes_back(depth: int) -> None:
+    model = integers(random_scales(depth))
+    again = integers(floats(model)).arrays()
+    for name, array in model.arrays().items():
+        np.testing.assert_array_equal(again[name], array)
+
+
+def test_scales_of_other_classes_are_refused() -> None:
+    model = integers(rate())
+    with pytest.raises(ValueError, match="5 classes"):
+        floats(dataclasses.replace(model, inner=model.inner[:, :5], outer=model.outer[:5]))
 
 
 def test_numbers_that_do_not_fit_are_clamped_or_refused_and_never_wrap() -> None:

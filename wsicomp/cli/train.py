@@ -71,6 +71,10 @@ def codec(
     learning_rate: Annotated[
         float, typer.Option("--learning-rate", min=0, help="Peak learning rate of AdamW.")
     ] = 1.5e-3,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", help="Weights of wsic to go on from: a shipped name, or a file.", show_default=False),
+    ] = None,
     seed: SeedOption = 0,
     resume: ResumeOption = False,
     device: DeviceOption = "auto",
@@ -81,6 +85,7 @@ def codec(
     Example: wsicomp train codec --data lung --data prostate -o runs/codec
     """
     from wsicomp.models.device import resolve_device
+    from wsicomp.models.registry import WSIC, load_model
     from wsicomp.training.codec import CodecRecipe, train_codec
     from wsicomp.training.distributed import processes
     from wsicomp.training.run import Run
@@ -91,10 +96,11 @@ def codec(
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     tables = _training_tables(data)
+    origin = None if start is None else load_model(start, key=WSIC)
     run = Run.open(output, resume=resume)
     with processes(resolve_device(device)) as group:
         with progress_bar("train codec") as progress:
-            train_codec(tables, recipe, run, group=group, progress=progress)
+            train_codec(tables, recipe, run, group=group, start=origin, progress=progress)
         if not group.writes:
             return
     patches = sum(len(table.patches) for table in tables)

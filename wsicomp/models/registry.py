@@ -92,6 +92,11 @@ class LoadedModel:
     module: nn.Module
     arrays: dict[str, NDArray[Any]]
 
+    def arrays_of(self, depth: int) -> dict[str, NDArray[Any]]:
+        """Arrays of one depth, kept as "DEPTH/NAME", by name."""
+        prefix = f"{depth}/"
+        return {name.removeprefix(prefix): array for name, array in self.arrays.items() if name.startswith(prefix)}
+
 
 def shipped(key: str | None = None) -> dict[str, Path]:
     """Names and files of the weights that come with the package, of one model key or of all."""

@@ -218,7 +218,7 @@ def check_codec(model: LoadedModel) -> None:
 
 
 def entropy_model(model: LoadedModel, depth: int) -> EntropyModel:
-    """Entropy model of one depth, out of a model's arrays "DEPTH/NAME".
+    """Entropy model of one depth, out of a model's arrays.
 
     Raises
     ------
@@ -228,8 +228,7 @@ def entropy_model(model: LoadedModel, depth: int) -> EntropyModel:
     # Its compiled code takes a while to load, and the study's latents need none.
     from wsicomp.codec.entropy_model import EntropyModel
 
-    prefix = f"{depth}/"
-    arrays = {name.removeprefix(prefix): array for name, array in model.arrays.items() if name.startswith(prefix)}
+    arrays = model.arrays_of(depth)
     if not arrays:
         raise ModelError(f"{model.name}: has no entropy model for depth {depth}; choose another")
     try:

@@ -9,7 +9,8 @@
 The distortion, 2 sqrt(usual MSE * MSE), grows with the root of a crop's squared error, and is as steep as it where that
 error is usual for the quality: an error that would show on a quiet crop counts for more than the same one on a busy
 crop, as it does for the eye and for every measure that is a mean of decibels. MS-SSIM keeps the texture (Wang et al.,
-2003).
+2003). The outermost pixels count for more in the squared error: no neighbour helps to predict them, MS-SSIM's windows
+hardly see them, and a tile's border shows.
 
 The weights that are kept are an exponential moving average, as float16. When training ends, each depth's stand-in is
 rounded to whole numbers, and the tables of the entropy coder are fitted to the symbols of training crops of all
@@ -31,16 +32,18 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from wsicomp.codec.entropy_model import EntropyModel
+from wsicomp.codec.scales import ScaleModel
 from wsicomp.datasets.crops import CropSampler
 from wsicomp.datasets.patches import PatchTable
-from wsicomp.models.registry import WSIC, save_model
+from wsicomp.errors import ModelError
+from wsicomp.models.registry import WSIC, LoadedModel, save_model
 from wsicomp.models.slices import SLICES
 from wsicomp.models.wsic import LATENT_CHANNELS, QUALITIES, Wsic
 from wsicomp.progress import Progress, silent
 from wsicomp.training.checkpoint import load_checkpoint, restore_moments, save_checkpoint
 from wsicomp.training.distributed import Processes
 from wsicomp.training.optimiser import MuonAdamW
-from wsicomp.training.rate import ScaleNetwork, integers
+from wsicomp.training.rate import ScaleNetwork, floats, integers
 from wsicomp.training.run import Run, plateau, recipe_key
 
 __all__ = ["LMBDA", "CodecRecipe", "lmbda", "train_codec"]
@@ -63,6 +66,9 @@ MS_SSIM_SHARE = 0.25
 
 MS_SSIM_MSE = 1 / 20
 """Squared error that counts as much as a loss of 1 in MS-SSIM, from what validation patches lose of both."""
+
+BORDER_SHARE = 1 / 16
+"""Share of the squared error that is of the outermost pixels alone: in a crop of 128, each counts for three others."""
 
 CHECKPOINT_STEPS = 500
 
@@ -130,6 +136,7 @@ def train_codec(
     run: Run,
     *,
     group: Processes,
+    start: LoadedModel | None = None,
     progress: Progress = silent,
 ) -> Wsic:
     """Train every depth and quality and write the weights, tables included, into the run's folder.
@@ -138,6 +145,8 @@ def train_codec(
     ----------
     tables
         Training patches; labels are not used, organs are drawn evenly.
+    start
+        Weights of `wsic` to go on from; None begins from nothing.
     group
         The processes that share each batch, and the device of this one.
 
@@ -146,13 +155,19 @@ def train_codec(
     DataError
         If an image cannot be read or is smaller than a crop.
     ConfigError
-        If the folder's checkpoint belongs to other settings.
+        If the folder's checkpoint belongs to other settings, or `start` lacks a depth.
+    ModelError
+        If the entropy model of `start` is damaged.
     """
     sampler = CropSampler.load(tables, crop_px=recipe.crop_px)
-    key = recipe_key(recipe, [table.name for table in tables])
+    origin = {} if start is None else {"from": f"{start.name} {start.sha256}"}
+    key = recipe_key(recipe, [*(table.name for table in tables), *origin.values()])
     own, device = group.share(recipe.batch_size), group.device
     torch.manual_seed(recipe.seed)
-    objective = Objective(recipe.depths).to(device)
+    objective = Objective(recipe.depths)
+    if start is not None:
+        objective.take(start)
+    objective.to(device)
     objective.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = AveragedModel(objective.model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema))  # type: ignore[no-untyped-call]
     everything = nn.ModuleDict({"model": objective.model, "rates": objective.rates, "average": average})
@@ -175,7 +190,7 @@ def train_codec(
         noise = rng.random((recipe.batch_size, *latent_shape(depth, recipe.crop_px)), np.float32)[own] - 0.5
         quality = torch.from_numpy(drawn).float().to(device)
         x = torch.from_numpy(batch[own]).to(device, memory_format=torch.channels_last).float().div_(255)
-        counted = min((step + 1) / min(RATE_WARMUP, max(recipe.steps // 4, 1)), 1.0)
+        counted = 1.0 if start else min((step + 1) / min(RATE_WARMUP, max(recipe.steps // 4, 1)), 1.0)
         losses, bits, mse = parallel(x, depth, quality, torch.from_numpy(noise).to(device), counted)
         loss = losses.mean()
         objective.zero_grad(set_to_none=True)
@@ -201,7 +216,7 @@ def train_codec(
             kept,
             key=WSIC,
             settings={"depths": list(recipe.depths)},
-            notes={"data": ", ".join(table.name for table in tables), "steps": str(recipe.steps)},
+            notes={"data": ", ".join(table.name for table in tables), "steps": str(recipe.steps), **origin},
             dtype=torch.float16,
             arrays=fit_entropy(kept, objective.rates, fit_sampler(sampler), recipe, device),
         )
@@ -224,6 +239,26 @@ class Objective(nn.Module):
         self.model = Wsic(depths)
         self.rates = nn.ModuleDict({str(depth): ScaleNetwork(SLICES[depth]) for depth in depths})
 
+    def take(self, start: LoadedModel) -> None:
+        """Begin with the weights of a trained model, and with what its entropy coder computes with.
+
+        Raises
+        ------
+        ConfigError
+            If the model lacks a depth.
+        ModelError
+            If its entropy model is missing or damaged.
+        """
+        theirs = cast(Wsic, start.module)
+        for depth in self.model.depths:
+            theirs.latent_channels(depth)
+            try:
+                self.rates[str(depth)] = floats(ScaleModel.from_arrays(start.arrays_of(depth)))
+            except ValueError as error:
+                raise ModelError(f"{start.name}: its entropy model of depth {depth} is damaged") from error
+        state = theirs.state_dict()
+        self.model.load_state_dict({name: state[name] for name in self.model.state_dict()})
+
     def forward(
         self, x: Tensor, depth: int, quality: Tensor, noise: Tensor, counted: float = 1.0
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -237,9 +272,11 @@ class Objective(nn.Module):
         bits = self.rates[str(depth)](residuals, noise).sum(dim=(1, 2, 3)) / (x.shape[2] * x.shape[3])
         with torch.autocast(x.device.type, torch.bfloat16):
             x_hat = self.model.synthesise(y_hat, depth, quality)
-        mse = (x_hat.float() - x).square().mean(dim=(1, 2, 3))
+        squares = (x_hat.float() - x).square()
+        mse = squares.mean(dim=(1, 2, 3))
         weight = lmbda(depth, quality)
-        loss = counted * bits + weight * 255**2 * self.error(x, x_hat.float(), mse, weight)
+        seen = torch.lerp(mse, border_mean(squares), BORDER_SHARE)
+        loss = counted * bits + weight * 255**2 * self.error(x, x_hat.float(), seen, weight)
         # High qualities have large losses; dividing by the root keeps them from drowning the low ones.
         return loss * (weight / LMBDA[depth][0]).rsqrt(), bits, mse
 
@@ -248,6 +285,12 @@ class Objective(nn.Module):
         window = ms_ssim_window_px(min(x.shape[2:]))
         similarity: Tensor = ms_ssim(x_hat, x, data_range=1.0, size_average=False, win_size=window)
         return torch.lerp(distortion(mse, weight), MS_SSIM_MSE * (1 - similarity), MS_SSIM_SHARE)
+
+
+def border_mean(squares: Tensor) -> Tensor:
+    """Mean (N,) of the outermost rows and columns of (N, 3, H, W)."""
+    rows, columns = squares[:, :, [0, -1]], squares[:, :, :, [0, -1]]
+    return (rows.mean(dim=(1, 2, 3)) + columns.mean(dim=(1, 2, 3))) / 2
 
 
 def ms_ssim_window_px(side: int) -> int:

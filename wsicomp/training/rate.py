@@ -4,7 +4,7 @@
     magnitudes log2(1 + |symbol|) of earlier passes -> 3x3 convolution + bias(class) -> ReLU -> 1x1 + bias(class)
                                                     -> log2 of the scale of a logistic distribution of mean zero
 
-`integers` turns what was learned into the whole numbers that the shipped coder computes with.
+`integers` turns what was learned into the whole numbers that the shipped coder computes with, and `floats` back.
 """
 
 from __future__ import annotations
@@ -18,16 +18,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wsicomp.codec.kernels import HIDDEN_SHIFT, UNITS
+from wsicomp.codec.kernels import HIDDEN_SHIFT, TAPS, UNITS
 from wsicomp.codec.scales import INNER_BITS, MIXING_BITS, OUTER_BITS, SPATIAL_BITS, ScaleModel
 from wsicomp.models.slices import checkerboard, passes, straight_round
 
-__all__ = ["ScaleNetwork", "integers", "logistic_bits"]
+__all__ = ["ScaleNetwork", "floats", "integers", "logistic_bits"]
 
 HIDDEN = UNITS
 CLASSES = 16
 LOWEST, HIGHEST = -5.0, 7.0
 """Of the logarithm of a scale, to base 2."""
+
+ROUNDING = 2.0 ** (HIDDEN_SHIFT - 1 - INNER_BITS)
+"""What the coder adds to a hidden unit: it drops the last bits, and half a unit more makes that rounding."""
 
 
 class ScaleNetwork(nn.Module):
@@ -111,8 +114,7 @@ def integers(network: ScaleNetwork) -> ScaleModel:
         weight.flatten(2).permute(2, 1, 0).flatten() for weight in weights[0]
     ]  # (K, known, 3, 3) -> (9, known, K)
     mixing = [weight[:, :, 0, 0].T.flatten() for weight in weights[1]]  # (n, K, 1, 1) -> (K, n)
-    # The coder drops the hidden units' last bits; half a unit more makes that rounding.
-    inner = torch.stack([bias.detach() for bias in network.inner]) + 2.0 ** (HIDDEN_SHIFT - 1 - INNER_BITS)
+    inner = torch.stack([bias.detach() for bias in network.inner]) + ROUNDING
     outer = torch.cat([bias.detach() for bias in network.outer], dim=1) - LOWEST
     limit = 2.0**30
 
@@ -128,3 +130,28 @@ def integers(network: ScaleNetwork) -> ScaleModel:
         mixing=whole(torch.cat(mixing), MIXING_BITS, np.int16),
         outer=whole(outer, OUTER_BITS, np.int32),
     )
+
+
+@torch.no_grad()
+def floats(model: ScaleModel) -> ScaleNetwork:
+    """Network whose `integers` are a model's: what training goes on from.
+
+    Raises
+    ------
+    ValueError
+        If the model has another number of classes.
+    """
+    if model.classes != CLASSES:
+        raise ValueError(f"scales of {model.classes} classes, where training has {CLASSES}")
+    network = ScaleNetwork(model.slices.tolist())
+    for k, (start, end, colour, spatial, mixing, outer) in enumerate(model.plan.tolist()):
+        network.outer[k].copy_(torch.from_numpy(model.outer[:, outer : outer + end - start] / 2**OUTER_BITS + LOWEST))
+        if not k:
+            continue
+        known = end if colour else start
+        taps = model.spatial[spatial * HIDDEN : (spatial + TAPS * known) * HIDDEN].reshape(3, 3, known, HIDDEN)
+        weight = model.mixing[mixing : mixing + HIDDEN * (end - start)].reshape(HIDDEN, end - start)
+        network.inner[k - 1].copy_(torch.from_numpy(model.inner[k - 1] / 2**INNER_BITS - ROUNDING))
+        network.spatial[k - 1].weight.copy_(torch.from_numpy(taps.transpose(3, 2, 0, 1) / 2**SPATIAL_BITS))  # type: ignore[operator]
+        network.mixing[k - 1].weight.copy_(torch.from_numpy(weight.T[:, :, None, None] / 2**MIXING_BITS))  # type: ignore[operator]
+    return network

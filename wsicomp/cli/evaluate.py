@@ -39,7 +39,11 @@ def evaluate(
     ] = None,
     qualities: Annotated[
         str | None,
-        typer.Option("--qualities", help="For wsic: any of 0 to 7 at each depth.  [default: 4]", show_default=False),
+        typer.Option(
+            "--qualities",
+            help="For wsic: any from 0 to 7, such as 2,2.5, at each depth.  [default: 4]",
+            show_default=False,
+        ),
     ] = None,
     output: Annotated[
         Path | None,
@@ -94,8 +98,10 @@ def evaluate(
     from wsicomp.pipeline.tile_codec import TileCodec
     from wsicomp.pipeline.transforms import codec_depths, load_codec
 
-    wanted_depths = None if depths is None else split_numbers(depths, "--depths")
-    wanted_qualities: Sequence[float | None] = [None] if qualities is None else split_numbers(qualities, "--qualities")
+    wanted_depths = None if depths is None else split_numbers(depths, "--depths", int)
+    wanted_qualities: Sequence[float | None] = (
+        [None] if qualities is None else split_numbers(qualities, "--qualities", float)
+    )
     dtypes = [name.strip() for name in latent_dtypes.split(",")] if latent_dtypes else [None]
     where = resolve_device(device)
     if classifier is None and data is not None:

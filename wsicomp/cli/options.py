@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
@@ -20,6 +20,9 @@ __all__ = [
     "split_classes",
     "split_numbers",
 ]
+
+Number = TypeVar("Number", int, float)
+EXAMPLES = {int: "whole numbers such as 0,1,2,3,4", float: "numbers such as 2,2.5,4"}
 
 DeviceOption = Annotated[
     str, typer.Option("--device", help="auto, cpu, cuda or cuda:N; auto takes CUDA if there is one.")
@@ -69,18 +72,18 @@ def split_classes(classes: str) -> tuple[str, str]:
     return names[0], names[1]
 
 
-def split_numbers(text: str, option: str) -> list[int]:
-    """Read an option's '0,1,2'.
+def split_numbers(text: str, option: str, kind: type[Number]) -> list[Number]:
+    """Read an option's '0,1,2', of whole numbers or of any.
 
     Raises
     ------
     typer.BadParameter
-        If these are no whole numbers from 0 on, or one comes twice.
+        If these are no such numbers from 0 on, or one comes twice.
     """
     try:
-        wanted = [int(part) for part in text.split(",")]
+        wanted = [kind(part) for part in text.split(",")]
     except ValueError:
-        raise typer.BadParameter("give whole numbers such as 0,1,2,3,4", param_hint=option) from None
+        raise typer.BadParameter(f"give {EXAMPLES[kind]}", param_hint=option) from None
     if any(number < 0 for number in wanted) or len(set(wanted)) != len(wanted):
         raise typer.BadParameter("give each number once, from 0 on", param_hint=option)
     return wanted

@@ -90,7 +90,7 @@ def codec(
     from wsicomp.training.distributed import processes
     from wsicomp.training.run import Run
 
-    chosen = tuple(split_numbers(depths, "--depths"))
+    chosen = tuple(split_numbers(depths, "--depths", int))
     try:
         recipe = CodecRecipe(chosen, steps, batch_size, crop, learning_rate, seed=seed)
     except ValueError as error:

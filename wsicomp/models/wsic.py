@@ -43,8 +43,8 @@ MIDDLE_CHANNELS = (48, 96, 192, 240)
 
 LATENT_CHANNELS = tuple(sum(SLICES[depth]) for depth in range(1, DEPTHS + 1))
 TRUNK_BLOCKS = (1, 1, 3, 3)
-DECODER_BLOCKS = ((2,), (2, 1), (2, 2, 1), (2, 2, 1, 1))
-"""For each depth the residual blocks at its own resolution and at the finer ones, coarsest first."""
+DECODER_BLOCKS = ((2,), (2,), (2, 2), (2, 2, 1))
+"""For each depth the residual blocks at its own resolution and at the finer ones down to 1/4, coarsest first."""
 
 
 def blocks(count: int, stage: int) -> list[nn.Module]:
@@ -76,7 +76,7 @@ class Decoder(nn.Sequential):
         layers: list[nn.Module] = [nn.Conv2d(LATENT_CHANNELS[depth - 1], TRUNK_CHANNELS[depth - 1], 1)]
         # The pixels are unfolded from 1/4 in one step: blocks at 1/2 cost four times those at 1/4.
         last = 1 if depth > 1 else 0
-        for stage, count in zip(range(depth - 1, last - 1, -1), DECODER_BLOCKS[depth - 1], strict=False):
+        for stage, count in zip(range(depth - 1, last - 1, -1), DECODER_BLOCKS[depth - 1], strict=True):
             layers += blocks(count, stage)
             if stage > last:
                 layers += [nn.Conv2d(TRUNK_CHANNELS[stage], 4 * TRUNK_CHANNELS[stage - 1], 1), nn.PixelShuffle(2)]

@@ -173,7 +173,7 @@ class Hyperprior(nn.Module):
 
     def analyse(self, x: Tensor) -> Latents:
         """Encode; uniform noise stands for rounding while training."""
-        y = self.g_a(x - 0.5)
+        y = transform(self.g_a, x - 0.5, half=self.training)
         z_hat = self._quantise(self.h_a(y if self.means else y.abs()))
         mean, scale = self._gaussians(z_hat, y)
         residuals = self._quantise(y - mean)
@@ -184,8 +184,7 @@ class Hyperprior(nn.Module):
     def synthesise(self, latents: Latents) -> Tensor:
         """Decode to x_hat (N, 3, H, W), about [0, 1]."""
         mean, _ = self._gaussians(latents.z_hat, latents.residuals)
-        x_hat: Tensor = self.g_s(latents.residuals + mean) + 0.5
-        return x_hat
+        return transform(self.g_s, latents.residuals + mean, half=self.training) + 0.5
 
     def _gaussians(self, z_hat: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         parameters = self.h_s(z_hat)[:, :, : like.shape[2], : like.shape[3]]
@@ -196,6 +195,16 @@ class Hyperprior(nn.Module):
 
     def _quantise(self, values: Tensor) -> Tensor:
         return values + torch.rand_like(values) - 0.5 if self.training else values.round()
+
+
+def transform(layers: nn.Sequential, x: Tensor, *, half: bool) -> Tensor:
+    """Apply layers; all but the last in bfloat16 if `half`, as `wsic` is trained."""
+    *inner, last = layers.children()
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=half):
+        for layer in inner:
+            x = layer(x)
+    result: Tensor = last(x.float())
+    return result
 
 
 def gaussian(values: Tensor, scale: Tensor) -> Tensor:

@@ -7,9 +7,9 @@
     loss = bits per pixel + lmbda * 255^2 * MSE      AdamW, warm-up and cosine, moving average of the weights
 
 One command for both models at four lmbdas; each is a file OUT/NAME-LMBDA.safetensors. What is finished is not trained
-again, and an interrupted training goes on from its last checkpoint in OUT/checkpoints. It is meant for a GPU: on two
-CPU cores a step of the default batch takes about a second. The papers train for millions of steps; the comparison here
-is at equal steps, batches and crops, so give the same ones as `wsicomp train codec` was given.
+again, and an interrupted training goes on from its last checkpoint in OUT/checkpoints. It is meant for a GPU: on one
+CPU core with bfloat16 a step of the default batch takes a quarter of a second. The papers train for millions of steps;
+the comparison here is at equal steps, batches and crops, so give the same ones as `wsicomp train codec` was given.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ __all__ = ["LMBDAS", "PeerRecipe", "rate_distortion", "train_peer"]
 
 LMBDAS = ("0.0012", "0.0040", "0.0130", "0.0450")
 """As text, because they are part of file names; they span about 0.15 to 1.3 bits per pixel on prostate."""
-DATA = ("prostate", "lung", "more")
+DATA = ("prostate", "lung", "more", "lymphoma")
 CHECKPOINT_STEPS = 500
 LOG_STEPS = 100
 
@@ -111,7 +111,7 @@ def train_peer(sampler: CropSampler, recipe: PeerRecipe, out: Path, device: torc
     checkpoint = out / "checkpoints" / recipe.file_name
     key = recipe_key(recipe, list(sampler.organs))
     torch.manual_seed(recipe.seed)
-    model = peer(recipe.name).to(device).train()
+    model = peer(recipe.name).to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema))  # type: ignore[no-untyped-call]
     both = nn.ModuleDict({"model": model, "average": average})
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=0.0, fused=True)
@@ -157,6 +157,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--batch-size", type=int, default=8, help="crops per step")
     parser.add_argument("--crop", type=int, default=128, help="side of a crop in pixels")
     parser.add_argument("--learning-rate", type=float, default=5e-4, help="peak learning rate")
+    parser.add_argument("--ema", type=float, default=0.999, help="decay of the weights' moving average, per step")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--processes", type=int, default=1, help="models that train side by side")
     parser.add_argument("--seed", type=int, default=0, help="seed of the weights and of every random choice")
@@ -167,7 +168,8 @@ def main(words: Sequence[str] | None = None) -> int:
         return 2
     recipes = [
         PeerRecipe(
-            *(name, lmbda, options.steps, options.batch_size, options.crop, options.learning_rate), seed=options.seed
+            *(name, lmbda, options.steps, options.batch_size, options.crop, options.learning_rate, options.ema),
+            seed=options.seed,
         )
         for name in PEERS
         for lmbda in LMBDAS

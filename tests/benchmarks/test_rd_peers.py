@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from benchmarks.rd.codecs import Coded
 from benchmarks.rd.learned import PeerCodec, peer_codecs
 from benchmarks.rd.macs import count_macs
-from benchmarks.rd.peers import PEERS, FactorisedDensity, Gdn, Hyperprior, gaussian
+from benchmarks.rd.peers import PEERS, FactorisedDensity, Gdn, Hyperprior, gaussian, transform
 from benchmarks.rd.train_peers import PeerRecipe, rate_distortion, train_peer
 from wsicomp.datasets.crops import CropSampler
 
@@ -55,6 +56,16 @@ def test_rate_goes_down_where_nothing_else_counts_and_error_where_it_does(means:
             optimizer.step()
             values.append(found[measured].item())
         assert np.mean(values[-5:]) < 0.7 * np.mean(values[:3])
+
+
+def test_training_computes_in_halves_and_measuring_does_not() -> None:
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3))
+    x = torch.rand(2, 3, 16, 16)
+    exact, halved = transform(layers, x, half=False), transform(layers, x, half=True)
+    torch.testing.assert_close(exact, layers(x), rtol=0, atol=0)
+    assert halved.dtype == torch.float32
+    assert 0 < (halved - exact).abs().max() < 0.02 * exact.abs().max()
 
 
 def test_probabilities_of_all_whole_numbers_sum_to_one() -> None:

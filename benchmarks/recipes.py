@@ -52,8 +52,6 @@ CLASSIFIER = "perticarari2023-classifier-lung"
 DATA = ("prostate", "lung", "more", "lymphoma")
 SHIPPED = "shipped"
 DEPTHS = (3, 4)
-EMA = 0.995
-"""A shorter average than a long training's: what the weights were at the start must be forgotten."""
 CPU = torch.device("cpu")
 EVERY = 8
 EQUAL_RATE = 0.25
@@ -158,7 +156,7 @@ def main(words: Sequence[str] | None = None) -> None:
             with changed():
                 train_codec(
                     tables,
-                    CodecRecipe(depths=DEPTHS, steps=options.steps, ema=EMA),
+                    CodecRecipe(depths=DEPTHS, steps=options.steps),
                     run,
                     group=Processes(0, 1, CPU),
                     progress=report,

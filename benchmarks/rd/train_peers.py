@@ -28,7 +28,6 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from benchmarks.rd.peers import PEERS, Hyperprior, peer
 from wsicomp.datasets.crops import CropSampler
@@ -36,6 +35,7 @@ from wsicomp.datasets.patches import PatchTable
 from wsicomp.disk import replacing
 from wsicomp.models.device import resolve_device
 from wsicomp.training.checkpoint import load_checkpoint, restore_moments, save_checkpoint
+from wsicomp.training.optimiser import moving_average
 from wsicomp.training.run import cosine, recipe_key
 
 __all__ = ["LMBDAS", "PeerRecipe", "rate_distortion", "train_peer"]
@@ -65,8 +65,6 @@ class PeerRecipe:
         Side of a crop in pixels, a multiple of 64.
     learning_rate
         Peak learning rate. The papers' 1e-4 is meant for a hundred times the steps.
-    ema
-        Decay of the moving average of the weights, per step.
     seed
         Seed of the weights and of every random choice.
     """
@@ -77,7 +75,6 @@ class PeerRecipe:
     batch_size: int = 8
     crop_px: int = 128
     learning_rate: float = 5e-4
-    ema: float = 0.999
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -112,7 +109,7 @@ def train_peer(sampler: CropSampler, recipe: PeerRecipe, out: Path, device: torc
     key = recipe_key(recipe, list(sampler.organs))
     torch.manual_seed(recipe.seed)
     model = peer(recipe.name).to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema))  # type: ignore[no-untyped-call]
+    average = moving_average(model)
     both = nn.ModuleDict({"model": model, "average": average})
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=0.0, fused=True)
     first, started = 0, time.perf_counter()
@@ -157,7 +154,6 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--batch-size", type=int, default=8, help="crops per step")
     parser.add_argument("--crop", type=int, default=128, help="side of a crop in pixels")
     parser.add_argument("--learning-rate", type=float, default=5e-4, help="peak learning rate")
-    parser.add_argument("--ema", type=float, default=0.999, help="decay of the weights' moving average, per step")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--processes", type=int, default=1, help="models that train side by side")
     parser.add_argument("--seed", type=int, default=0, help="seed of the weights and of every random choice")
@@ -168,8 +164,7 @@ def main(words: Sequence[str] | None = None) -> int:
         return 2
     recipes = [
         PeerRecipe(
-            *(name, lmbda, options.steps, options.batch_size, options.crop, options.learning_rate, options.ema),
-            seed=options.seed,
+            *(name, lmbda, options.steps, options.batch_size, options.crop, options.learning_rate), seed=options.seed
         )
         for name in PEERS
         for lmbda in LMBDAS

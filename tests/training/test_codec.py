@@ -209,7 +209,7 @@ def test_what_is_trained_for_falls(
 
     monkeypatch.setattr(codec.Objective, "forward", watch)
     monkeypatch.setitem(LMBDA, 3, weight)
-    recipe = CodecRecipe(depths=(3,), steps=60, batch_size=2, crop_px=64, learning_rate=5e-3, ema=0.9)
+    recipe = CodecRecipe(depths=(3,), steps=60, batch_size=2, crop_px=64, learning_rate=5e-3)
     monkeypatch.setattr(codec, "plateau", lambda *_, **__: 1.0)  # the warm-up is made for long runs
     train_codec([PatchTable.load(tmp_path)], recipe, Run.open(tmp_path / "run", resume=False), group=ALONE)
     assert len(losses) == 60
@@ -349,14 +349,13 @@ def test_distortion_is_as_steep_as_the_squared_error_where_that_is_usual(weight:
         {"crop_px": 72},
         {"steps": 0},
         {"batch_size": 0},
-        {"ema": 1.0},
         {"depths": ()},
         {"depths": (0, 3)},
         {"depths": (3, 3)},
     ],
 )
 def test_settings_that_cannot_be(settings: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"crop_px|steps|ema|depths"):
+    with pytest.raises(ValueError, match=r"crop_px|steps|depths"):
         CodecRecipe(**settings)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from wsicomp.training.optimiser import MuonAdamW, as_matrix, is_matrix
+from wsicomp.training.optimiser import AVERAGE_DECAY, MuonAdamW, as_matrix, is_matrix, moving_average
 
 RATE = 1e-2
 
@@ -86,3 +86,23 @@ def test_a_schedule_changes_the_rate_of_both() -> None:
     module(torch.ones(1, 8, 9, 9)).square().mean().backward()
     optimizer.step()
     assert all(torch.equal(a, b) for a, b in zip(before, module.parameters(), strict=True))
+
+
+def test_the_average_forgets_its_start_soon_and_remembers_longer_later() -> None:
+    module = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(module.weight, 100.0)
+    average = moving_average(module)
+    average.update_parameters(module)
+    nn.init.zeros_(module.weight)
+    kept, expected = [], 100.0
+    for step in range(1, 12_000):
+        average.update_parameters(module)
+        expected *= min(AVERAGE_DECAY, (1 + step) / (10 + step))
+        kept.append(average.module.get_parameter("weight").item())
+        if step == 100:
+            assert kept[-1] == pytest.approx(expected, rel=1e-4)
+            assert kept[-1] < 1e-4
+    nn.init.constant_(module.weight, 1.0)
+    before = average.module.get_parameter("weight").item()
+    average.update_parameters(module)
+    assert average.module.get_parameter("weight").item() - before == pytest.approx(1 - AVERAGE_DECAY, rel=1e-3)

@@ -29,7 +29,6 @@ import torch
 from numpy.typing import NDArray
 from pytorch_msssim import ms_ssim
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from wsicomp.codec.entropy_model import EntropyModel
 from wsicomp.codec.scales import ScaleModel
@@ -42,7 +41,7 @@ from wsicomp.models.wsic import LATENT_CHANNELS, QUALITIES, Wsic
 from wsicomp.progress import Progress, silent
 from wsicomp.training.checkpoint import load_checkpoint, restore_moments, save_checkpoint
 from wsicomp.training.distributed import Processes
-from wsicomp.training.optimiser import MuonAdamW
+from wsicomp.training.optimiser import MuonAdamW, moving_average
 from wsicomp.training.rate import ScaleNetwork, floats, integers
 from wsicomp.training.run import Run, plateau, recipe_key
 
@@ -93,8 +92,6 @@ class CodecRecipe:
         Side of a crop in pixels, a multiple of 16.
     learning_rate
         Peak learning rate, of both optimisers.
-    ema
-        Decay of the moving average of the weights, per step.
     seed
         Seed of the weights and of every random choice.
     """
@@ -104,7 +101,6 @@ class CodecRecipe:
     batch_size: int = 8
     crop_px: int = 128
     learning_rate: float = 1.5e-3
-    ema: float = 0.999
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -114,8 +110,6 @@ class CodecRecipe:
             raise ValueError(f"crop_px is a multiple of 16 and at least 32, not {self.crop_px}")
         if min(self.steps, self.batch_size) < 1:
             raise ValueError("steps and batch_size are at least 1")
-        if not 0 <= self.ema < 1:
-            raise ValueError(f"ema lies in [0, 1), not {self.ema}")
 
 
 def lmbda(depth: int, quality: Tensor) -> Tensor:
@@ -169,7 +163,7 @@ def train_codec(
         objective.take(start)
     objective.to(device)
     objective.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    average = AveragedModel(objective.model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema))  # type: ignore[no-untyped-call]
+    average = moving_average(objective.model)
     everything = nn.ModuleDict({"model": objective.model, "rates": objective.rates, "average": average})
     trained = list(objective.parameters())
     optimizer = MuonAdamW(trained, recipe.learning_rate)

@@ -1,4 +1,4 @@
-"""The codec's optimiser: Muon for the matrices of its convolutions, AdamW for everything else.
+"""The codec's optimiser, Muon for the matrices of its convolutions and AdamW for everything else; and an average.
 
 Muon makes the step of a matrix orthogonal, so that directions whose gradients are small learn as fast as the others
 (Jordan et al., 2024), and scales it to the size of AdamW's steps (Liu et al., 2025), so that both share one learning
@@ -12,11 +12,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-__all__ = ["MuonAdamW"]
+__all__ = ["MuonAdamW", "moving_average"]
 
 LEAST_SIDE = 8
 """Smaller matrices, and depthwise convolutions, are left to AdamW."""
+
+AVERAGE_DECAY = 0.999
+"""Of the moving average, per step."""
 
 MUON_DECAY, ADAMW_DECAY = 1e-2, 1e-4
 """Weight decay, times the learning rate, per step."""
@@ -71,6 +75,20 @@ class MuonAdamW:
         second = {number - before: values for number, values in moments.items() if number >= before}
         for optimizer, state in ((self._adamw, first), (self._muon, second)):
             optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def moving_average(module: nn.Module) -> AveragedModel:
+    """Exponential moving average of a module's weights, updated by `update_parameters` after each step.
+
+    After n steps it keeps (1 + n) / (10 + n) of itself, and never more than 0.999: a short training forgets its start
+    as a long one does.
+    """
+
+    def average(averaged: Any, current: Any, count: Any) -> None:
+        steps = int(count)
+        get_ema_multi_avg_fn(min(AVERAGE_DECAY, (1 + steps) / (10 + steps)))(averaged, current, count)  # type: ignore[no-untyped-call]
+
+    return AveragedModel(module, multi_avg_fn=average)
 
 
 def is_matrix(weight: Tensor) -> bool:

@@ -139,10 +139,10 @@ def train_codec(
     ----------
     tables
         Training patches; labels are not used, organs are drawn evenly.
-    start
-        Weights of `wsic` to go on from; None begins from nothing.
     group
         The processes that share each batch, and the device of this one.
+    start
+        Weights of `wsic` to go on from; None begins from nothing.
 
     Raises
     ------

@@ -101,8 +101,11 @@ def test_every_depth_has_a_sound_entropy_model(trained: tuple[Run, Wsic], depth:
 
 
 def test_no_other_arrays_are_kept(trained: tuple[Run, Wsic]) -> None:
-    arrays = load_model(trained[0].weights).arrays
+    loaded = load_model(trained[0].weights)
+    arrays = loaded.arrays
     assert {name.split("/")[0] for name in arrays} == {str(depth) for depth in RECIPE.depths}
+    for depth in RECIPE.depths:
+        assert set(loaded.arrays_of(depth)) == {name.split("/")[1] for name in arrays}
     assert len({name.split("/")[1] for name in arrays}) * len(RECIPE.depths) == len(arrays)
 
 

@@ -1,4 +1,4 @@
-"""`wsicomp train`: the study's autoencoder and its classifier."""
+"""`wsicomp train`: the study's autoencoder, the byte-true codec, and the classifier."""
 
 from __future__ import annotations
 

@@ -184,7 +184,7 @@ def train_codec(
         noise = rng.random((recipe.batch_size, *latent_shape(depth, recipe.crop_px)), np.float32)[own] - 0.5
         quality = torch.from_numpy(drawn).float().to(device)
         x = torch.from_numpy(batch[own]).to(device, memory_format=torch.channels_last).float().div_(255)
-        counted = 1.0 if start else min((step + 1) / min(RATE_WARMUP, max(recipe.steps // 4, 1)), 1.0)
+        counted = 1.0 if start is not None else min((step + 1) / min(RATE_WARMUP, max(recipe.steps // 4, 1)), 1.0)
         losses, bits, mse = parallel(x, depth, quality, torch.from_numpy(noise).to(device), counted)
         loss = losses.mean()
         objective.zero_grad(set_to_none=True)

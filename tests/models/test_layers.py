@@ -99,8 +99,6 @@ def test_a_block_adds_to_its_input() -> None:
     block = ResidualBlock(6, 9)
     x = torch.randn(1, 6, 5, 4)
     assert [tuple(p.shape) for p in block.body[1].parameters()] == [(9, 6, 1, 1), (9,)]
-    torch.testing.assert_close(block(x), x + block.body(x))
-    with torch.no_grad():
-        for parameter in block.body[-1].parameters():
-            parameter.zero_()
-    assert torch.equal(block(x), x)
+    strength = torch.rand(len(x), 6, 1, 1)
+    torch.testing.assert_close(block(x, strength), x + strength * block.body(x))
+    assert torch.equal(block(x, torch.zeros_like(strength)), x)

@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 def predictor(slices: tuple[int, ...] = SMALL, deviation: float = 0.2) -> MeanPredictor:
     """A predictor whose every number has been moved off its start."""
     torch.manual_seed(3)
-    network = MeanPredictor(slices).eval()
+    network = MeanPredictor(slices, 24).eval()
     stir(network, deviation)
     return network
 
@@ -101,7 +101,7 @@ def test_means_are_in_use() -> None:
 
 
 def test_before_training_means_are_zero() -> None:
-    network, (y, gain) = MeanPredictor(SMALL), drawn()
+    network, (y, gain) = MeanPredictor(SMALL, 24), drawn()
     assert torch.equal(network.residuals(y, gain, whole(y)), y.round())
 
 

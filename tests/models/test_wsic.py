@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import cast
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tests.wsic_weights import stir
 from wsicomp.errors import ConfigError
+from wsicomp.models.layers import ResidualBlock
 from wsicomp.models.slices import SLICES
 from wsicomp.models.wsic import DEPTHS, LATENT_CHANNELS, QUALITIES, Wsic, gain, macs_per_pixel
 
@@ -41,7 +43,7 @@ def test_shapes(model: Wsic, depth: int, size: tuple[int, int]) -> None:
 def test_the_budget_of_multiplications(model: Wsic, depth: int) -> None:
     # Each of its networks is computed at one colour's fields alone.
     means = macs_per_pixel(model.means[str(depth)], 2**depth) / 2 / 1000
-    encoder = nn.Sequential(*list(model.trunk)[:depth], model.heads[str(depth)])
+    encoder = nn.Sequential(*list(model.trunk)[:depth], model.branches[str(depth)], model.heads[str(depth)])
     assert 0.5 < macs_per_pixel(encoder, 1) / 1000 + means <= 10
     assert 0.5 < macs_per_pixel(model.decoders[str(depth)], 2**depth) / 1000 + means <= 5
 
@@ -82,6 +84,33 @@ class TestGain:
             alone = model.analyse(x[1:], 3, torch.tensor([6.0]))
         torch.testing.assert_close(y[1:], alone)
         assert (y[1].abs() > y[0].abs()).float().mean() > 0.95
+
+
+@pytest.mark.parametrize("depth", ALL)
+def test_every_block_is_as_strong_as_the_quality_says(depth: int) -> None:
+    torch.manual_seed(0)
+    model, x, quality = Wsic((depth,)).eval(), torch.rand(1, 3, 32, 32), torch.tensor([5.0])
+    encoder, decoder = model.log_encoder_strengths[str(depth)], model.log_decoder_strengths[str(depth)]
+    passed = [*blocks_of(model.trunk), *blocks_of(model.branches)]
+    assert encoder.shape == (QUALITIES, sum(block.channels for block in passed))
+    assert decoder.shape == (QUALITIES, sum(block.channels for block in blocks_of(model.decoders)))
+    y_hat = torch.randn(1, model.latent_channels(depth), 32 >> depth, 32 >> depth)
+    sides: list[tuple[Tensor, Callable[[], Tensor]]] = [
+        (encoder, lambda: model.analyse(x, depth, quality)),
+        (decoder, lambda: model.synthesise(y_hat, depth, quality)),
+    ]
+    for log_strengths, make in sides:
+        before = make()
+        log_strengths.data[[0, 1, 2, 3, 4, 6, 7]] = 9.0  # of other qualities
+        assert torch.equal(make(), before)
+        for channel in range(0, log_strengths.shape[1], 23):  # a block has 24 at least
+            log_strengths.data[5, channel] = 1.0
+            assert not torch.equal(make(), before)
+            log_strengths.data[5, channel] = 0.0
+
+
+def blocks_of(module: nn.Module) -> list[ResidualBlock]:
+    return [block for block in module.modules() if isinstance(block, ResidualBlock)]
 
 
 @pytest.mark.parametrize("depth", [0, 2, 5, -1])
@@ -174,5 +203,5 @@ def test_the_mask_of_the_edge_reaches_the_symbols() -> None:
 
 def test_names_and_shapes_of_the_weights_stay_as_they_are(model: Wsic) -> None:
     names = "\n".join(f"{name} {tuple(tensor.shape)}" for name, tensor in sorted(model.state_dict().items()))
-    digest = "cbf5c238069abb58481a66e69bae96c441f398a41d44139e5c69e32c0b5625db"
+    digest = "4ca3448089e126afd4e478da724d75fde4634e6ca80cfc5588ff607e8a1c7718"
     assert hashlib.sha256(names.encode()).hexdigest() == digest, "trained weights can no longer be loaded"

@@ -89,15 +89,15 @@ def _weight_gradient(gradient: Tensor, x: Tensor, weight: Tensor) -> Tensor:
 
 
 class ResidualBlock(nn.Module):
-    """Depthwise 5x5, pointwise to the middle width, GELU, pointwise back; added to its input."""
+    """Depthwise 5x5, pointwise to the middle width, GELU, pointwise back; added, as strong as told, to its input."""
 
     def __init__(self, channels: int, middle: int) -> None:
         super().__init__()
+        self.channels = channels
         self.body = nn.Sequential(
             DepthwiseConv(channels), nn.Conv2d(channels, middle, 1), nn.GELU(), nn.Conv2d(middle, channels, 1)
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Refine features (N, C, h, w)."""
-        refined: Tensor = x + self.body(x)
-        return refined
+    def forward(self, x: Tensor, strength: Tensor) -> Tensor:
+        """Refine features (N, C, h, w), each channel by its strength, (N, C, 1, 1)."""
+        return torch.addcmul(x, self.body(x), strength.to(x.dtype))

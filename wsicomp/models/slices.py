@@ -22,12 +22,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["SLICES", "MeanPredictor", "checkerboard", "passes"]
+__all__ = ["HIDDEN", "SLICES", "MeanPredictor", "checkerboard", "passes"]
 
 SLICES = {1: (3, 3, 6), 2: (4, 4, 8, 8), 3: (8, 8, 16, 32), 4: (16, 16, 32, 160)}
 """Channels of the slices of each depth's latent, in coding order."""
 
-HIDDEN = 24
+HIDDEN = {1: 24, 2: 24, 3: 48, 4: 48}
+"""Hidden units of the networks that predict each depth's means."""
+
 LIMIT = 32_767
 
 FIELDS = (((0, 0), (1, 1)), ((0, 1), (1, 0)))
@@ -53,16 +55,18 @@ class MeanPredictor(nn.Module):
     ----------
     slices
         Channels of the slices; their sum is the latent's M.
+    hidden
+        Hidden units of each network.
     """
 
-    def __init__(self, slices: Sequence[int]) -> None:
+    def __init__(self, slices: Sequence[int], hidden: int) -> None:
         super().__init__()
         self.slices = tuple(slices)
         self.networks = nn.ModuleList(
             nn.Sequential(
-                nn.Conv2d(end if colour else start, HIDDEN, 3, padding=1),
+                nn.Conv2d(end if colour else start, hidden, 3, padding=1),
                 nn.GELU(),
-                nn.Conv2d(HIDDEN, end - start, 1),
+                nn.Conv2d(hidden, end - start, 1),
             )
             for start, end, colour in passes(slices)[1:]
         )

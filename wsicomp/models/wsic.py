@@ -2,7 +2,8 @@
 
     x -> space to depth -> trunk at 1/2 -> 1/4 -> 1/8 -> 1/16          (N, 12, H/2, W/2), then 24, 64, 128, 224 channels
                               |      |      |       |
-                            head 1  head 2  head 3  head 4             y = gain(quality) * head(features)
+                            head 1  head 2  block,  head 4             y = gain(quality) * head(features)
+                              |      |     head 3    |
                               |      |      |       |
                             symbols = round(y - mean), integers        -> entropy coder
                               |      |      |       |
@@ -13,14 +14,15 @@ A mean is predicted from the symbols that are coded before it (`slices`).
 Nothing is convolved at full resolution: pixels are folded into channels at the start and unfolded at the end (Shi et
 al., 2016), and residual blocks work with a depthwise 5x5 and two pointwise convolutions (Liu et al., 2022). The quality
 within a depth is one gain per channel, learned for eight levels and interpolated in the logarithm between them (Cui et
-al., 2021): one set of weights serves every rate.
+al., 2021), and one strength per channel of every residual block, so that a network may draw more where more is to be
+drawn: one set of weights serves every rate.
 
 With the means, a decoder costs at most 5 kMAC per pixel and the encoder at most 10 (`macs_per_pixel`, held by a test).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +30,7 @@ from torch.nn import functional
 
 from wsicomp.errors import ConfigError
 from wsicomp.models.layers import ResidualBlock
-from wsicomp.models.slices import SLICES, MeanPredictor
+from wsicomp.models.slices import HIDDEN, SLICES, MeanPredictor
 
 __all__ = ["DEPTHS", "LATENT_CHANNELS", "QUALITIES", "Wsic", "macs_per_pixel"]
 
@@ -38,25 +40,29 @@ FIRST_GAIN_SPAN = 2.4
 """Logarithm of the finest quality's gain over the coarsest's, before training."""
 
 TRUNK_CHANNELS = (24, 64, 128, 224)
-MIDDLE_CHANNELS = (48, 96, 192, 240)
-"""Of the features at 1/2, 1/4, 1/8 and 1/16, and of the middle of a residual block there."""
+ENCODER_MIDDLE = (48, 96, 192, 240)
+DECODER_MIDDLE = (48, 96, 192, 192)
+"""Channels of the features at 1/2, 1/4, 1/8 and 1/16, and of the middle of a residual block there."""
 
 LATENT_CHANNELS = tuple(sum(SLICES[depth]) for depth in range(1, DEPTHS + 1))
 TRUNK_BLOCKS = (1, 1, 3, 3)
+BRANCH_BLOCKS = (0, 0, 1, 0)
+"""Residual blocks of each resolution of the trunk, and between it and the latent there."""
+
 DECODER_BLOCKS = ((2,), (2,), (2, 2), (2, 2, 1))
 """For each depth the residual blocks at its own resolution and at the finer ones down to 1/4, coarsest first."""
 
 
-def blocks(count: int, stage: int) -> list[nn.Module]:
-    """Residual blocks of one resolution; stage 0 is 1/2."""
-    return [ResidualBlock(TRUNK_CHANNELS[stage], MIDDLE_CHANNELS[stage]) for _ in range(count)]
+def blocks(count: int, stage: int, middle: Sequence[int]) -> list[nn.Module]:
+    """Residual blocks of one resolution, whose middle is so wide; stage 0 is 1/2."""
+    return [ResidualBlock(TRUNK_CHANNELS[stage], middle[stage]) for _ in range(count)]
 
 
-class Stage(nn.Sequential):
+class Stage(nn.ModuleList):
     """One resolution of the trunk: pixels folded into channels, a convolution that mixes them, and blocks."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Features (N, C, h, w) to (N, C', h / 2, w / 2)."""
+    def forward(self, x: Tensor, strengths: Iterator[Tensor]) -> Tensor:
+        """Features (N, C, h, w) to (N, C', h / 2, w / 2); each block takes the next of the strengths."""
         fold, shrink, *refine = self.children()
         if isinstance(shrink, nn.Conv2d) and shrink.kernel_size == (1, 1):
             # Folding two by two pixels and mixing them is one convolution with steps of two, and saves a copy.
@@ -65,11 +71,11 @@ class Stage(nn.Sequential):
         else:
             x = shrink(fold(x))
         for block in refine:
-            x = block(x)
+            x = block(x, next(strengths))
         return x
 
 
-class Decoder(nn.Sequential):
+class Decoder(nn.ModuleList):
     """From a latent at 1/2^depth to pixels: blocks, then pixel shuffle, at each resolution; the last one makes RGB."""
 
     def __init__(self, depth: int) -> None:
@@ -77,12 +83,22 @@ class Decoder(nn.Sequential):
         # The pixels are unfolded from 1/4 in one step: blocks at 1/2 cost four times those at 1/4.
         last = 1 if depth > 1 else 0
         for stage, count in zip(range(depth - 1, last - 1, -1), DECODER_BLOCKS[depth - 1], strict=True):
-            layers += blocks(count, stage)
+            layers += blocks(count, stage, DECODER_MIDDLE)
             if stage > last:
                 layers += [nn.Conv2d(TRUNK_CHANNELS[stage], 4 * TRUNK_CHANNELS[stage - 1], 1), nn.PixelShuffle(2)]
         factor = 2 ** (last + 1)
         layers += [nn.Conv2d(TRUNK_CHANNELS[last], 3 * factor**2, 1), nn.PixelShuffle(factor)]
-        super().__init__(*layers)
+        super().__init__(layers)
+
+    def forward(self, y: Tensor, strengths: Iterator[Tensor]) -> Tensor:
+        """Pictures (N, 3, h * 2**depth, w * 2**depth), about zero, of latents (N, M, h, w)."""
+        *inner, last, unfold = self.children()
+        for layer in inner:
+            y = layer(y, next(strengths)) if isinstance(layer, ResidualBlock) else layer(y)
+        # The eight bits of bfloat16's mantissa are too few for the eight bits of a pixel.
+        with torch.autocast(y.device.type, enabled=False):
+            x_hat: Tensor = unfold(last(y.float()))
+        return x_hat
 
 
 class Wsic(nn.Module):
@@ -108,16 +124,25 @@ class Wsic(nn.Module):
                 if stage
                 else nn.Conv2d(4 * before, channels, 3, padding=1, padding_mode="replicate")
             )
-            self.trunk.append(Stage(nn.PixelUnshuffle(2), shrink, *blocks(TRUNK_BLOCKS[stage], stage)))
+            refine = blocks(TRUNK_BLOCKS[stage], stage, ENCODER_MIDDLE)
+            self.trunk.append(Stage([nn.PixelUnshuffle(2), shrink, *refine]))
             before = channels
         latents = {str(depth): LATENT_CHANNELS[depth - 1] for depth in depths}
+        self.branches = nn.ModuleDict(
+            {d: nn.Sequential(*blocks(BRANCH_BLOCKS[int(d) - 1], int(d) - 1, ENCODER_MIDDLE)) for d in latents}
+        )
         self.heads = nn.ModuleDict({d: nn.Conv2d(TRUNK_CHANNELS[int(d) - 1], m, 1) for d, m in latents.items()})
         self.decoders = nn.ModuleDict({d: Decoder(int(d)) for d in latents})
-        self.means = nn.ModuleDict({d: MeanPredictor(SLICES[int(d)]) for d in latents})
+        self.means = nn.ModuleDict({d: MeanPredictor(SLICES[int(d)], HIDDEN[int(d)]) for d in latents})
         # Logarithms, so that gains stay positive and qualities interpolate geometrically.
         start = torch.linspace(0.0, FIRST_GAIN_SPAN, QUALITIES)[:, None]
         self.log_gains = nn.ParameterDict({d: nn.Parameter(start.repeat(1, m)) for d, m in latents.items()})
         self.log_inverse_gains = nn.ParameterDict({d: nn.Parameter(-start.repeat(1, m)) for d, m in latents.items()})
+        # Of all blocks that a depth's encoder and decoder pass through, one after the other.
+        self.log_encoder_strengths = nn.ParameterDict(
+            {d: equal_strengths(self.trunk[: int(d)], self.branches[d]) for d in latents}
+        )
+        self.log_decoder_strengths = nn.ParameterDict({d: equal_strengths(self.decoders[d]) for d in latents})
 
     def latent_channels(self, depth: int) -> int:
         """Channels of the latent at a depth.
@@ -146,9 +171,13 @@ class Wsic(nn.Module):
             y, (N, M, H / 2**depth, W / 2**depth), scaled by the quality's gains.
         """
         self._check(depth)
+        stages, branch = self.trunk[:depth], self.branches[str(depth)]
+        strengths = strengths_of(self.log_encoder_strengths[str(depth)], quality, widths(stages, branch))
         features = x - 0.5
-        for stage in list(self.trunk)[:depth]:
-            features = stage(features)
+        for stage in stages:
+            features = stage(features, strengths)
+        for block in branch.children():
+            features = block(features, next(strengths))
         # What is rounded next needs more than the eight bits of bfloat16's mantissa.
         with torch.autocast(features.device.type, enabled=False):
             y: Tensor = self.heads[str(depth)](features.float()) * self.gain(depth, quality)
@@ -157,13 +186,9 @@ class Wsic(nn.Module):
     def synthesise(self, y_hat: Tensor, depth: int, quality: Tensor) -> Tensor:
         """Pictures x_hat (N, 3, h * 2**depth, w * 2**depth), about [0, 1], of quantised latents (N, M, h, w)."""
         self._check(depth)
-        features = y_hat * gain(self.log_inverse_gains[str(depth)], quality)
-        *inner, last, unfold = self.decoders[str(depth)].children()
-        for layer in inner:
-            features = layer(features)
-        # The eight bits of bfloat16's mantissa are too few for the eight bits of a pixel.
-        with torch.autocast(features.device.type, enabled=False):
-            x_hat: Tensor = unfold(last(features.float())) + 0.5
+        y = y_hat * gain(self.log_inverse_gains[str(depth)], quality)
+        decoder = self.decoders[str(depth)]
+        x_hat: Tensor = decoder(y, strengths_of(self.log_decoder_strengths[str(depth)], quality, widths(decoder))) + 0.5
         return x_hat
 
     def quantise(self, y: Tensor, depth: int, quality: Tensor) -> tuple[Tensor, Tensor]:
@@ -206,6 +231,21 @@ def gain(log_gains: Tensor, quality: Tensor) -> Tensor:
     low = quality.floor().clamp(0, QUALITIES - 2).long()
     weight = (quality - low)[:, None]
     return torch.lerp(log_gains[low], log_gains[low + 1], weight).exp()[:, :, None, None]  # (N, M) -> (N, M, 1, 1)
+
+
+def widths(*modules: nn.Module) -> list[int]:
+    """Channels of the residual blocks of modules, in their order."""
+    return [block.channels for module in modules for block in module.modules() if isinstance(block, ResidualBlock)]
+
+
+def equal_strengths(*modules: nn.Module) -> nn.Parameter:
+    """Logarithms (8, all channels) of the strengths of the residual blocks of modules: one each, before training."""
+    return nn.Parameter(torch.zeros(QUALITIES, sum(widths(*modules))))
+
+
+def strengths_of(log_strengths: Tensor, quality: Tensor, channels: Sequence[int]) -> Iterator[Tensor]:
+    """Strengths (N, C, 1, 1) of each block at qualities (N,), from logarithms (8, all of their channels)."""
+    return iter(torch.split(gain(log_strengths, quality), list(channels), dim=1))
 
 
 def macs_per_pixel(module: nn.Module, downsample: int) -> float:

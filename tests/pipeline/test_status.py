@@ -159,10 +159,17 @@ def write_for_ever(folder: Path) -> None:
                 log.ended(ok(job))
 
 
-def test_kills_leave_whole_lines(tmp_path: Path) -> None:
+def is_whole(line: bytes) -> bool:
+    try:
+        return json.loads(line)["event"] in {"queued", "started", "ok"}
+    except ValueError:
+        return False
+
+
+def test_a_kill_tears_the_last_line_at_most(tmp_path: Path) -> None:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.pipeline.test_status"])
-    for _ in range(5):
+    for killed in range(1, 6):
         child = context.Process(target=write_for_ever, args=(tmp_path,), daemon=True)
         child.start()
         path = tmp_path / "out/wsicomp-status.jsonl"
@@ -173,8 +180,8 @@ def test_kills_leave_whole_lines(tmp_path: Path) -> None:
             time.sleep(0.002)
         child.kill()
         child.join()
-        content = path.read_bytes()
-        assert content.endswith(b"\n")
-        for line in content.splitlines():
-            assert json.loads(line)["event"] in {"queued", "started", "ok"}
+        torn = [line for line in path.read_bytes().splitlines() if not is_whole(line)]
+        # The kernel may end a write between two of its pages; whoever opens the file next begins a line of its own.
+        assert len(torn) <= killed
+        assert read_status(tmp_path / "out").slides
     assert os.path.getsize(path) > 20_000

@@ -5,11 +5,11 @@
 
     {"event": "ok", "store": "a.zarr", "slide": "../in/a.svs", "time": 1.8e9, "bytes": 12, "source_bytes": 90, ...}
 
-A line is one write to a file opened for appending, so a kill leaves whole lines; a line that a full disk cut short is
-passed over by the reader, and the next writer begins a new one. Every shard of a batch writes a file of its own, since
-network file systems (NFS) have no true appending: lines of several machines in one file would overwrite one another.
-Reading merges the files; the last event of a store is how it stands. A run that was killed shows as running until it is
-run again.
+A line is one write to a file opened for appending. The last one may be cut short, by a full disk or by a kill between
+two pages of the write: the reader passes over it, and the next writer begins a new one. Every shard of a batch writes a
+file of its own, since network file systems (NFS) have no true appending: lines of several machines in one file would
+overwrite one another. Reading merges the files; the last event of a store is how it stands. A run that was killed shows
+as running until it is run again.
 
 Paths are relative to the status file's folder. Nothing of a slide but its path is ever written, and nothing of the
 machine.

@@ -32,6 +32,7 @@ from benchmarks.pipeline.gpu import gpu_rows
 from benchmarks.pipeline.report import to_markdown
 from benchmarks.pipeline.slides import mirrored, tissue_picture, write_half_glass
 from benchmarks.pipeline.stages import Bench
+from wsicomp.cli.process import settle
 from wsicomp.disk import write_file
 from wsicomp.evaluation.machine import describe_machine
 from wsicomp.models.registry import STUDY_CODEC, WSIC, shipped
@@ -56,6 +57,7 @@ READERS = 4
 def main(words: Sequence[str] | None = None) -> None:
     """Measure, print and write the results."""
     options = parse(words)
+    settle()
     load = [round(value, 2) for value in os.getloadavg()] if hasattr(os, "getloadavg") else None
     with use_cores(options.cores), tempfile.TemporaryDirectory() as folder:
         bench = prepare(options, Path(folder))

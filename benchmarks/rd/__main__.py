@@ -33,6 +33,7 @@ from benchmarks.rd.plots import write_figures
 from benchmarks.rd.report import to_markdown
 from benchmarks.rd.tiles import SETS, SourceJpegs, TileSet, load_set
 from benchmarks.rd.workers import measured
+from wsicomp.cli.process import settle
 from wsicomp.disk import write_file
 from wsicomp.evaluation.machine import describe_machine
 from wsicomp.models.registry import load_model
@@ -52,6 +53,7 @@ def main(words: Sequence[str] | None = None) -> int:
     if data is None and set(options.sets) != {"ihc"}:
         print("bench-rd: set WSICOMP_DATA to the folder of the patches, or give --sets ihc", file=sys.stderr)
         return 2
+    settle()
     torch.set_num_threads(1)
     codecs = choose(options)
     options.out.mkdir(parents=True, exist_ok=True)

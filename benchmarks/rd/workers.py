@@ -15,6 +15,7 @@ import torch
 from benchmarks.rd.codecs import Codec
 from benchmarks.rd.measure import Bench, Point
 from benchmarks.rd.tiles import TileSet
+from wsicomp.cli.process import settle
 
 __all__ = ["measured"]
 
@@ -41,8 +42,9 @@ def measured(
 
 
 def start_worker(tile_set: TileSet, classifier: str) -> None:
-    """Prepare a worker's bench, on one thread."""
+    """Prepare a worker's bench, on one thread, in a process like the command's."""
     global _bench
+    settle()
     torch.set_num_threads(1)
     _bench = Bench(tile_set, classifier)
 

@@ -67,7 +67,7 @@ def test_other_steps_and_seeds_give_other_batches() -> None:
 
 def test_organs_are_drawn_evenly_however_many_images_they_have() -> None:
     images = {"lung": [plain(10)] * 97, "breast": [plain(20)] * 2, "oral": [plain(30)]}
-    sampler = CropSampler(images, crop_px=8, stain=0, scaled=0)
+    sampler = CropSampler(images, crop_px=8, stain=0, scaled=0, refocused=0)
     drawn = sampler.batch(3000, seed=0, step=0)[:, 0, 0, 0]
     shares = [float(np.mean(drawn == value)) for value in (10, 20, 30)]
     assert shares == pytest.approx([1 / 3] * 3, abs=0.05)  # five standard deviations
@@ -76,7 +76,9 @@ def test_organs_are_drawn_evenly_however_many_images_they_have() -> None:
 def test_images_of_an_organ_and_their_edges_are_all_reached() -> None:
     image = np.arange(24 * 20, dtype=np.uint16).reshape(24, 20)
     places = np.stack([image // 256, image % 256, image * 0], axis=2).astype(np.uint8)
-    sampler = CropSampler({"lung": [places, places + np.array([0, 0, 1], np.uint8)]}, crop_px=16, stain=0, scaled=0)
+    sampler = CropSampler(
+        {"lung": [places, places + np.array([0, 0, 1], np.uint8)]}, crop_px=16, stain=0, scaled=0, refocused=0
+    )
     drawn = sampler.batch(1000, seed=1, step=0)
     assert set(np.unique(drawn[:, 2])) == {0, 1}
     place = drawn[:, 0].astype(int) * 256 + drawn[:, 1]
@@ -85,7 +87,7 @@ def test_images_of_an_organ_and_their_edges_are_all_reached() -> None:
 
 def test_without_restaining_a_crop_is_a_turned_or_flipped_piece_of_an_image() -> None:
     image = noise(12, 10)
-    sampler = CropSampler({"lung": [image]}, crop_px=9, stain=0, scaled=0)
+    sampler = CropSampler({"lung": [image]}, crop_px=9, stain=0, scaled=0, refocused=0)
     turns = {
         np.rot90(image[y : y + 9, x : x + 9], k)[:, :: 1 - 2 * flip].transpose(2, 0, 1).tobytes(): (k, flip)
         for y in range(4)
@@ -120,7 +122,7 @@ def no_jpeg(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("no_jpeg")
 @pytest.mark.parametrize("scaled", [0.0, 0.25, 1.0])
 def test_a_share_of_the_crops_is_cut_larger_or_smaller_and_resampled(scaled: float) -> None:
-    sampler = CropSampler({"lung": [gradient(100)]}, crop_px=32, stain=0, scaled=scaled)
+    sampler = CropSampler({"lung": [gradient(100)]}, crop_px=32, stain=0, scaled=scaled, refocused=0)
     drawn = slopes(sampler.batch(600, seed=0, step=0))
     resampled = np.abs(drawn - 2) > 0.03
     assert resampled.mean() == pytest.approx(scaled, abs=0.08)
@@ -132,7 +134,7 @@ def test_a_share_of_the_crops_is_cut_larger_or_smaller_and_resampled(scaled: flo
 
 @pytest.mark.usefixtures("no_jpeg")
 def test_a_scaled_crop_is_no_larger_than_its_image() -> None:
-    sampler = CropSampler({"lung": [gradient(40)[:, :36]]}, crop_px=32, stain=0, scaled=1)
+    sampler = CropSampler({"lung": [gradient(40)[:, :36]]}, crop_px=32, stain=0, scaled=1, refocused=0)
     drawn = sampler.batch(200, seed=0, step=0)
     assert drawn.shape == (200, 3, 32, 32)
     assert slopes(drawn).max() <= 2 * 36 / 32 + 0.1
@@ -140,7 +142,7 @@ def test_a_scaled_crop_is_no_larger_than_its_image() -> None:
 
 def test_a_scaled_crop_keeps_its_mean_and_its_place() -> None:
     image = gradient(64)
-    sampler = CropSampler({"lung": [image]}, crop_px=32, stain=0, scaled=1)
+    sampler = CropSampler({"lung": [image]}, crop_px=32, stain=0, scaled=1, refocused=0)
     scaled = sampler.batch(400, seed=0, step=0)[:, :2].astype(float)
     middles = scaled.mean(axis=(2, 3))
     assert middles.min() >= image[:16, :16, 0].mean() - 1
@@ -150,7 +152,9 @@ def test_a_scaled_crop_keeps_its_mean_and_its_place() -> None:
 
 def test_most_crops_begin_where_a_jpeg_block_does() -> None:
     rows, columns = np.mgrid[:200, :250]
-    sampler = CropSampler({"lung": [np.stack([rows, columns, 0 * rows], 2).astype(np.uint8)]}, 32, stain=0, scaled=0)
+    sampler = CropSampler(
+        {"lung": [np.stack([rows, columns, 0 * rows], 2).astype(np.uint8)]}, 32, stain=0, scaled=0, refocused=0
+    )
     drawn = sampler.batch(1000, seed=0, step=0)
     places = drawn[:, :2].min(axis=(2, 3))
     aligned = (places % BLOCK_PX == 0).all(axis=1)
@@ -172,19 +176,44 @@ def test_some_resampled_crops_are_jpeg_and_others_are_not() -> None:
     rng = np.random.default_rng(0)
     small = Image.fromarray(rng.integers(60, 200, (24, 24, 3), dtype=np.uint8))
     smooth = np.asarray(small.resize((240, 240), Image.Resampling.BICUBIC))
-    drawn = CropSampler({"lung": [smooth]}, 64, stain=0, scaled=1).batch(300, seed=0, step=0)
-    untouched = CropSampler({"lung": [smooth]}, 64, stain=0, scaled=0).batch(300, seed=0, step=0)
+    drawn = CropSampler({"lung": [smooth]}, 64, stain=0, scaled=1, refocused=0).batch(300, seed=0, step=0)
+    untouched = CropSampler({"lung": [smooth]}, 64, stain=0, scaled=0, refocused=0).batch(300, seed=0, step=0)
     blocky = jumps(drawn) > np.quantile(jumps(untouched), 0.99)
     assert 0.25 * RECODED < blocky.mean() < 1.25 * RECODED  # a JPEG of high quality hides its blocks
 
 
+@pytest.mark.usefixtures("no_jpeg")
+@pytest.mark.parametrize("refocused", [0.0, 0.25, 1.0])
+def test_a_share_of_the_crops_is_made_sharper_or_softer(refocused: float) -> None:
+    rows, columns = np.mgrid[:64, :64]
+    squares = np.where((rows // 2 + columns // 2) % 2, 148, 108).astype(np.uint8)
+    sampler = CropSampler({"lung": [np.stack([squares] * 3, 2)]}, 32, stain=0, scaled=0, refocused=refocused)
+    drawn = sampler.batch(600, seed=0, step=0)[:, 0, 4:-4, 4:-4].astype(float)
+    contrast = drawn.std(axis=(1, 2)) / 20
+    changed = np.abs(contrast - 1) > 0.05
+    assert changed.mean() == pytest.approx(0.9 * refocused, abs=0.08)  # some are changed too little to tell
+    assert drawn.mean(axis=(1, 2)) == pytest.approx(128, abs=2)
+    if refocused:
+        assert np.quantile(contrast[changed], [0.1, 0.9]) == pytest.approx([0.5, 2.1], abs=0.2)
+
+
+def test_some_refocused_crops_are_jpeg(monkeypatch: pytest.MonkeyPatch) -> None:
+    def grey(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+        return Image.new("RGB", image.size, (128,) * 3)
+
+    monkeypatch.setattr(crops, "through_jpeg", grey)
+    sampler = CropSampler({"lung": [noise(40, 40)]}, 32, stain=0, scaled=0, refocused=1)
+    recoded = (sampler.batch(400, seed=0, step=0) == 128).all(axis=(1, 2, 3))
+    assert recoded.mean() == pytest.approx(RECODED, abs=0.1)
+
+
 def test_crops_are_restained_each_in_its_own_way() -> None:
     grey = plain(128)
-    drawn = CropSampler({"lung": [grey]}, crop_px=16).batch(50, seed=0, step=0)
+    drawn = CropSampler({"lung": [grey]}, crop_px=16).batch(500, seed=0, step=0)
     assert (drawn == drawn[:, :, :1, :1]).all()  # one mixing for a whole crop
     colours = drawn[:, :, 0, 0]
     own = (colours == 128).all(axis=1)
-    assert own.mean() == pytest.approx(STAINED, abs=0.2)  # the others keep their laboratory's
+    assert own.mean() == pytest.approx(STAINED, abs=0.1)  # the others keep their laboratory's
     restained = colours[~own]
     assert len({colour.tobytes() for colour in restained}) > 0.9 * len(restained)
     assert (restained.std(axis=1) > 1).mean() > 0.9  # the channels part: hue moves, not only brightness
@@ -220,7 +249,9 @@ def test_immunostaining_keeps_haematoxylin_and_makes_eosin_brown(before: int, af
 
 
 def test_some_crops_become_immunostains() -> None:
-    drawn = CropSampler({"a": [stained(1, 0.3)]}, 8, stain=0.01, scaled=0).batch(1000, seed=0, step=0)[:, :, 0, 0]
+    drawn = CropSampler({"a": [stained(1, 0.3)]}, 8, stain=0.01, scaled=0, refocused=0).batch(1000, seed=0, step=0)[
+        :, :, 0, 0
+    ]
     brown = drawn[:, 2] < drawn[:, 1]  # eosin takes green, DAB takes blue
     assert brown.mean() == pytest.approx(STAINED * IMMUNOSTAINED, abs=0.03)
 
@@ -255,7 +286,7 @@ def test_an_image_smaller_than_the_crop_is_refused_by_organ(height: int, width: 
 
 
 def test_an_image_of_the_crops_own_size_will_do() -> None:
-    sampler = CropSampler({"lung": [plain(7, 32)]}, crop_px=32, stain=0)
+    sampler = CropSampler({"lung": [plain(7, 32)]}, crop_px=32, stain=0, refocused=0)
     assert (sampler.batch(2, seed=0, step=0) == 7).all()
 
 

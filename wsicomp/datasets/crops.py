@@ -1,7 +1,9 @@
 """Random training crops: organs drawn evenly, stains varied, each batch a pure function of its seed and step.
 
     image -> crop, mostly where blocks of its JPEG file begin
-             or a larger or smaller one, resampled, and half of the time through a JPEG of its own
+             or a larger or smaller one, resampled
+          -> at times sharper or softer, as another scanner's optics and software would have it
+          -> where either changed it, half of the time through a JPEG of its own
           -> rotation, flip
           -> optical density -> random mixing of its channels -> intensity
 
@@ -22,7 +24,7 @@ from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFilter
 from skimage.color import rgb_from_hed
 
 from wsicomp.datasets.patches import PatchTable
@@ -32,6 +34,7 @@ __all__ = ["CropSampler", "immunostain", "restain"]
 
 DEFAULT_STAIN = 0.12
 DEFAULT_SCALED = 0.4
+DEFAULT_REFOCUSED = 0.25
 STAINED = 0.5
 """Share of the crops that are restained; the others keep their laboratory's colours."""
 
@@ -51,8 +54,12 @@ ALIGNED = 0.8
 BLOCK_PX = 16
 """Side of a JPEG's blocks of halved chroma; those of luma, 8, divide it."""
 RECODED = 0.5
-"""Share of the resampled crops that become JPEG, as the pixels of every slide were once."""
+"""Share of the resampled and refocused crops that become JPEG, as the pixels of every slide were once."""
 JPEG_QUALITIES = (60, 95)
+REFOCUS = (-0.8, 1.5)
+"""How much of what a Gaussian blur takes away is added: a whole one less is the blurred crop, one more its mirror."""
+BLUR_PX = (0.5, 1.5)
+"""Standard deviation of that blur."""
 
 DENSITY = -np.log((np.arange(256, dtype=np.float32) + 1) / 256)
 """Optical density of each of the 256 grey values; white has none."""
@@ -73,12 +80,15 @@ class CropSampler:
     scaled
         Share of the crops that are cut larger or smaller and resampled, as another magnification would show them; what
         is enlarged is as smooth as the slides of a scanner that resolves less than it samples.
+    refocused
+        Share of the crops that are made sharper or softer, as the optics and the software of another scanner would.
     """
 
     images: dict[str, list[NDArray[np.uint8]]]
     crop_px: int
     stain: float = DEFAULT_STAIN
     scaled: float = DEFAULT_SCALED
+    refocused: float = DEFAULT_REFOCUSED
     organs: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -128,13 +138,14 @@ class CropSampler:
         y = step * rng.integers((image.shape[0] - side) // step + 1)
         x = step * rng.integers((image.shape[1] - side) // step + 1)
         crop = image[y : y + side, x : x + side]
-        if side != self.crop_px:
-            resampled = Image.fromarray(np.ascontiguousarray(crop)).resize(
-                (self.crop_px,) * 2, Image.Resampling.LANCZOS
-            )
-            if rng.random() < RECODED:
-                resampled = through_jpeg(resampled, rng)
-            crop = np.asarray(resampled)
+        refocused = rng.random() < self.refocused
+        if side != self.crop_px or refocused:
+            picture = Image.fromarray(np.ascontiguousarray(crop))
+            if side != self.crop_px:
+                picture = picture.resize((self.crop_px,) * 2, Image.Resampling.LANCZOS)
+            if refocused:
+                picture = refocus(picture, rng)
+            crop = np.asarray(through_jpeg(picture, rng) if rng.random() < RECODED else picture)
         crop = np.rot90(crop, int(rng.integers(4)))
         if rng.integers(2):
             crop = crop[:, ::-1]
@@ -161,6 +172,12 @@ def immunostain(strength: float) -> NDArray[np.float64]:
     """Mixing (3, 3) that keeps haematoxylin and gives the place of eosin to DAB, so many times as dense."""
     mixing: NDArray[np.float64] = FROM_EOSIN @ np.diag([1, strength, 1]) @ TO_DAB
     return mixing
+
+
+def refocus(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Sharpen or soften a picture by a random part of what a random Gaussian blur takes away."""
+    blurred = image.filter(ImageFilter.GaussianBlur(rng.uniform(*BLUR_PX)))
+    return Image.blend(blurred, image, 1 + rng.uniform(*REFOCUS))
 
 
 def through_jpeg(image: Image.Image, rng: np.random.Generator) -> Image.Image:

@@ -313,7 +313,7 @@ def latent_shape(depth: int, crop_px: int) -> tuple[int, int, int]:
 def fit_sampler(sampler: CropSampler) -> CropSampler:
     """Sampler of crops as they are, as large as the smallest image allows."""
     smallest = min(min(image.shape[:2]) for images in sampler.images.values() for image in images)
-    return CropSampler(sampler.images, min(FIT_CROP_PX, smallest // 16 * 16), 0.0, 0.0)
+    return CropSampler(sampler.images, min(FIT_CROP_PX, smallest // 16 * 16), stain=0, scaled=0, refocused=0)
 
 
 @torch.inference_mode()

@@ -21,10 +21,10 @@ from typing import Any
 from wsicomp.disk import write_file
 from wsicomp.evaluation.report import ORIGINAL, Report, Row, original_row
 from wsicomp.evaluation.samples import Samples
+from wsicomp.training.curves import COLOURS
 
 __all__ = ["write_plots"]
 
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _DASHES = ("-", "--", "-.", ":")
 _GREY = "#595959"
@@ -100,7 +100,7 @@ def _series(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def _styles() -> Iterator[dict[str, str]]:
-    colours, markers, dashes = cycle(_COLOURS), cycle(_MARKERS), cycle(_DASHES)
+    colours, markers, dashes = cycle(COLOURS), cycle(_MARKERS), cycle(_DASHES)
     while True:
         yield {"color": next(colours), "marker": next(markers), "linestyle": next(dashes)}
 

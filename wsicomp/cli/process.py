@@ -18,7 +18,7 @@ def settle() -> None:
     torch's idle threads would spin, and take the cores from those that work where a machine is shared. glibc gives each
     thread a heap of its own, none of which shrinks: with readers, writers and zarr's threads the memory of an encoding
     crept up with the size of the slide. And it gives the system back what a network's layers are done with, only to be
-    given it anew, a page at a time, for the next tile: a sixth of the time that the network takes.
+    given it anew, a page at a time, for the next tile, which is slow where the machine has other work.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if sys.platform == "linux":

@@ -35,5 +35,4 @@ def test_memory_that_was_used_is_used_again() -> None:
         for how in ("as it is", "settled")
     )
 
-    assert settled < 20
-    assert as_it_is > 1000
+    assert settled < as_it_is / 5  # a page may be large, so the counts themselves are the machine's

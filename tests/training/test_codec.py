@@ -138,8 +138,8 @@ def test_crops_to_fit_to_are_plain_and_no_larger_than_the_images(sides: list[int
     sampler = fit_sampler(CropSampler({"lung": images[:1], "oral": images[-1:]}, crop_px=32))
     batch = sampler.batch(6, seed=0, step=0)
     assert batch.shape == (6, 3, crop_px, crop_px)
-    assert (batch == 77).all()  # neither stained nor scaled
-    assert sampler.scaled == 0
+    assert (batch == 77).all()  # not stained
+    assert sampler.scaled == sampler.refocused == 0
 
 
 @pytest.mark.parametrize("depths", [(1,), (1, 3), (1, 2, 3, 4)])

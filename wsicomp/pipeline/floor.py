@@ -22,16 +22,15 @@ knows no classifier by name and writes nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from wsicomp.errors import ConfigError, StoreError
+from wsicomp.models.device import in_threads
 from wsicomp.models.wsic import QUALITIES
 from wsicomp.pipeline.closeness import mirrored_out, ms_ssim, psnr_db
 from wsicomp.pipeline.tile_codec import TileCodec
@@ -48,9 +47,6 @@ DISTANCES = (8.0, 5.6, 4.0, 2.8, 2.0, 1.4, 1.0, 0.7, 0.5, 0.35, 0.25, 0.18, 0.12
 
 WRAPPING_BYTES = 64
 """Of a JPEG XL stream in its zarr chunk: length, zeros under zstd, checksum; measured 22 to 76."""
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -348,19 +344,3 @@ def jpegxl_of(asked: tuple[NDArray[np.uint8], float]) -> tuple[bytes, NDArray[np
     tile, distance = asked
     stream = jpegxl.encode(tile, distance)
     return stream, jpegxl.decode(stream, len(tile))
-
-
-def in_threads(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
-    """Results in order, of as many threads as torch has, each with one thread of torch."""
-    items = list(items)
-    before = torch.get_num_threads()
-    if before == 1 or len(items) < 2:
-        torch.set_num_threads(1)
-        try:
-            return [function(item) for item in items]
-        finally:
-            torch.set_num_threads(before)
-    with ThreadPoolExecutor(before, "floor", initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        results = list(pool.map(function, items))
-    torch.set_num_threads(before)
-    return results

@@ -12,7 +12,6 @@ two tiles are a batch, computed by one thread, and the threads share the batches
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wsicomp.errors import ConfigError, ModelError, StoreError, WeightsMismatch
+from wsicomp.models.device import in_threads
 from wsicomp.models.registry import LoadedModel, find_shipped, load_model
 from wsicomp.pipeline.transforms import check_quality, load_codec, transform
 from wsicomp.store.schema import LatentDtype, StoreHeader
@@ -252,7 +252,6 @@ class TileCodec:
     def _in_batches(self, network: Callable[..., Tensor], *arrays: NDArray[Any]) -> NDArray[Any]:
         size = CUDA_BATCH if self._device.type == "cuda" else CPU_NETWORK_BATCH
         batches = [tuple(array[start : start + size] for array in arrays) for start in range(0, len(arrays[0]), size)]
-        threads = min(torch.get_num_threads(), len(batches))
 
         @torch.inference_mode()
         def run(batch: tuple[NDArray[Any], ...]) -> NDArray[Any]:
@@ -263,12 +262,5 @@ class TileCodec:
                 tensors = [torch.cat([part, part.new_zeros((size - count, *part.shape[1:]))]) for part in tensors]
             return network(*tensors)[:count].cpu().numpy()
 
-        if self._device.type == "cuda" or torch.get_num_threads() == 1:
-            parts = list(map(run, batches))
-        else:
-            # The number of torch's threads is each thread's own, but new ones take over what was set last.
-            before = torch.get_num_threads()
-            with ThreadPoolExecutor(threads, "network", initializer=torch.set_num_threads, initargs=(1,)) as pool:
-                parts = list(pool.map(run, batches))
-            torch.set_num_threads(before)
+        parts = list(map(run, batches)) if self._device.type == "cuda" else in_threads(run, batches)
         return np.ascontiguousarray(np.concatenate(parts))

@@ -38,7 +38,7 @@ check: setup  ## Lint, types, import direction, and the command reference
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest tests/test_docs.py
 
-docs: setup  ## Write the command reference in README.md anew
+docs: setup  ## Write the command reference, docs/commands.md, anew
 	$(BIN)/python -m tests.reference
 
 study: setup  ## Train and evaluate the founding study on the patches in WSICOMP_DATA
@@ -52,5 +52,5 @@ bench: setup  ## Measure start-up time, memory and the pipeline's speed; results
 bench-rd: setup  ## Measure rate and distortion of all codecs on the patches in WSICOMP_DATA; PEERS=folder of weights
 	$(BIN)/python -m benchmarks.rd $(if $(PEERS),--peers $(PEERS)) --workers $(WORKERS)
 
-clean:  ## Remove everything that make made
-	rm -rf $(VENV) demo runs .mypy_cache .pytest_cache .ruff_cache .hypothesis
+clean:  ## Remove .venv, demo/ and caches; runs/, which holds trainings, stays
+	rm -rf $(VENV) demo .mypy_cache .pytest_cache .ruff_cache .hypothesis

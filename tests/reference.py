@@ -1,6 +1,6 @@
-"""The command reference of README.md, made from the commands themselves.
+"""Writes the command reference, docs/commands.md, from the commands themselves.
 
-python -m tests.reference      writes it between the two markers of README.md
+python -m tests.reference      writes the page anew; `make docs` runs this
 """
 
 from __future__ import annotations
@@ -15,8 +15,12 @@ import typer.main
 
 from wsicomp.cli.main import app
 
-README = Path(__file__).parents[1] / "README.md"
-BEGIN, END = "<!-- commands: begin -->", "<!-- commands: end -->"
+PAGE = Path(__file__).parents[1] / "docs" / "commands.md"
+HEAD = """# Command reference
+
+`make docs` writes this page from the commands themselves; do not edit it by hand. `wsicomp COMMAND --help` shows the
+same in a terminal. The exit codes are explained in [pipelines.md](pipelines.md#exit-codes).
+"""
 
 
 def commands(command: Any = None, path: str = "wsicomp") -> Iterator[tuple[str, Any]]:
@@ -43,14 +47,18 @@ def names(parameter: Any) -> str:
 
 
 def render() -> str:
-    """Make the reference, as Markdown."""
-    parts = []
+    """Make the page, as Markdown."""
+    parts = [HEAD]
     for path, command in commands():
         text = inspect.cleandoc(command.help or "")
         summary, _, example = text.partition("Example: ")
-        parts.append(f"### `{path}`\n\n{' '.join(summary.split())}\n\n```\n{' '.join(example.split())}\n```\n")
-        rows = [f"| `{names(option)}` | {described(option)} |" for option in options(command)]
-        parts.append("\n".join(["| | |", "|---|---|", *rows]) + "\n")
+        parts.append(f"## `{path}`\n\n{' '.join(summary.split())}\n\n```\n{' '.join(example.split())}\n```\n")
+        panels: dict[str, list[Any]] = {}
+        for option in options(command):
+            panels.setdefault(getattr(option, "rich_help_panel", None) or "", []).append(option)
+        for panel, members in panels.items():
+            rows = [f"| `{names(option)}` | {described(option)} |" for option in members]
+            parts.append("\n".join([f"| {panel} | |", "|---|---|", *rows]) + "\n")
     return "\n".join(parts)
 
 
@@ -65,12 +73,5 @@ def described(option: Any) -> str:
     return re.sub(r"\s+", " ", text).replace("|", "\\|").strip()
 
 
-def updated(readme: str) -> str:
-    """README with the reference made anew between its markers."""
-    head, rest = readme.split(BEGIN)
-    _, tail = rest.split(END)
-    return f"{head}{BEGIN}\n\n{render()}\n{END}{tail}"
-
-
 if __name__ == "__main__":
-    README.write_text(updated(README.read_text(encoding="utf-8")), encoding="utf-8")
+    PAGE.write_text(render(), encoding="utf-8")

@@ -21,12 +21,8 @@ from wsicomp.models.classifier import StudyClassifier
 from wsicomp.models.registry import (
     CLASSIFIER,
     STUDY_CODEC,
-    describe_shipped,
-    find_shipped,
     load_model,
-    read_card,
     save_model,
-    shipped,
 )
 
 NOTES = {"data": "lung", "threshold": "0.25"}
@@ -244,84 +240,5 @@ def test_weights_of_the_wrong_model_are_refused_with_both_names(weights: Path) -
     assert f"'{CLASSIFIER}' is needed" in message
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The package's folder of weights, with two codecs and a classifier."""
-    path = tmp_path / "weights"
-    path.mkdir()
-    monkeypatch.setattr(registry, "WEIGHTS", path)
-    for name in ("zebra", "apple"):
-        codec = StudyAutoencoder(1)
-        save_model(path / f"{name}.safetensors", codec, key=STUDY_CODEC, settings={"depths": 1}, notes={})
-    classifier = StudyClassifier(1 / 16)
-    save_model(path / "kiwi.safetensors", classifier, key=CLASSIFIER, settings={"width": 1 / 16}, notes={})
-    (path / "apple.md").write_text("a card")
-    return path
-
-
-@pytest.mark.parametrize(
-    ("key", "names"),
-    [
-        (None, ["apple", "kiwi", "zebra"]),
-        (STUDY_CODEC, ["apple", "zebra"]),
-        (CLASSIFIER, ["kiwi"]),
-        ("someone2031", []),
-    ],
-)
-def test_shipped_weights_are_those_that_lie_in_the_folder(folder: Path, key: str | None, names: list[str]) -> None:
-    assert list(shipped(key)) == names
-    assert all(path == folder / f"{name}.safetensors" for name, path in shipped(key).items())
-
-
-def test_a_description_of_the_shipped_weights_is_what_loading_them_finds(folder: Path) -> None:
-    described = describe_shipped()
-    assert [entry["name"] for entry in described] == ["apple", "kiwi", "zebra"]
-    for entry in described:
-        loaded = load_model(entry["name"])
-        assert entry == {
-            "name": loaded.name,
-            "model": loaded.key,
-            "bytes": (folder / f"{loaded.name}.safetensors").stat().st_size,
-            "sha256": loaded.sha256,
-            "notes": loaded.notes,
-        }
-        assert json.loads(json.dumps(entry)) == entry
-
-
-@pytest.mark.usefixtures("folder")
-def test_shipped_weights_are_found_by_their_bytes() -> None:
-    for entry in describe_shipped():
-        assert find_shipped(entry["sha256"]) == entry["name"]
-    assert find_shipped("0" * 64) is None
-
-
-def test_shipped_weights_are_loaded_by_name(folder: Path) -> None:
-    loaded = load_model("kiwi", key=CLASSIFIER)
-    assert loaded.name == "kiwi"
-    assert loaded.sha256 == hashlib.sha256((folder / "kiwi.safetensors").read_bytes()).hexdigest()
-
-
-@pytest.mark.usefixtures("folder")
-def test_unknown_weights_are_refused_with_the_names_that_would_do() -> None:
-    message = refusal("mango", key=STUDY_CODEC)
-    assert message.startswith("mango: no such weights")
-    assert message.endswith("one of: apple, zebra")
-
-
 def test_a_folder_is_no_weights_file(tmp_path: Path) -> None:
     assert "no such weights" in refusal(tmp_path)
-
-
-@pytest.mark.parametrize("name", sorted(shipped()))
-def test_what_the_package_ships_loads_and_is_finite(name: str) -> None:
-    loaded = load_model(name)
-    assert all(tensor.isfinite().all() for tensor in loaded.module.state_dict().values())
-    if isinstance(loaded.module, StudyAutoencoder):
-        assert (loaded.module.latent_scale > 0).all()
-
-
-@pytest.mark.parametrize("name", sorted(shipped()))
-def test_what_the_package_ships_has_a_card(name: str) -> None:
-    card = read_card(name)
-    assert card.startswith(f"# {name}\n")
-    assert all(f"| {row} |" in card for row in ("data", "licence of the data", "recipe", "machine", "test"))

@@ -16,7 +16,7 @@ from tests.pipeline.sources import PictureSource, picture
 from wsicomp.errors import ConfigError, ModelError, WeightsMismatch
 from wsicomp.models.autoencoder import StudyAutoencoder
 from wsicomp.models.classifier import StudyClassifier
-from wsicomp.models.registry import CLASSIFIER, STUDY_CODEC, load_model, save_model, shipped
+from wsicomp.models.registry import CLASSIFIER, STUDY_CODEC, load_model, save_model
 from wsicomp.pipeline import transforms
 from wsicomp.pipeline.encode import encode_source
 from wsicomp.pipeline.tile_codec import TileCodec
@@ -158,7 +158,7 @@ def test_a_store_is_decoded_by_its_own_weights_or_not_at_all(tmp_path: Path) -> 
     mine, theirs = headers[str(own)], headers[STUDY_CODEC]
 
     assert TileCodec.for_store(mine, weights=own).weights_sha256 == load_model(own).sha256
-    assert TileCodec.for_store(theirs).weights_sha256 == load_model(shipped()[STUDY_CODEC]).sha256
+    assert TileCodec.for_store(theirs).weights_sha256 == load_model(STUDY_CODEC).sha256
     for header, weights in ((mine, None), (theirs, own)):
         with pytest.raises(WeightsMismatch, match="--model"):
             TileCodec.for_store(header, weights=weights)

@@ -19,7 +19,8 @@ def models(
 
     Example: wsicomp models perticarari2023
     """
-    from wsicomp.models.registry import describe_shipped, read_card
+    from wsicomp.models.registry import describe_shipped
+    from wsicomp.models.shipped import read_card
 
     if name is not None:
         card = read_card(name)

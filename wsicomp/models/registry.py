@@ -3,10 +3,10 @@
 A weights file says in its header which model it belongs to and with which settings that model is built, so that a name
 or a path is all a caller needs:
 
-    "perticarari2023"            -> weights shipped with the package -> module, SHA-256, notes
-    path/to/weights.safetensors  -> weights of one's own             -> module, SHA-256, notes
+    "perticarari2023"            -> weights shipped with the package, checked -> module, SHA-256, notes
+    path/to/weights.safetensors  -> weights of one's own                      -> module, SHA-256, notes
 
-Nothing is ever unpickled.
+A file is read once: the bytes that are hashed are those that are parsed. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from typing import Any
 
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import nn
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
+from torch import Tensor, nn
 
 from wsicomp.disk import replacing
 from wsicomp.errors import ModelError
 from wsicomp.models.autoencoder import StudyAutoencoder
 from wsicomp.models.classifier import StudyClassifier
+from wsicomp.models.shipped import SUFFIX, read_shipped, shipped_sums
 from wsicomp.models.wsic import Wsic
 
 __all__ = [
@@ -36,9 +37,7 @@ __all__ = [
     "WSIC",
     "LoadedModel",
     "describe_shipped",
-    "find_shipped",
     "load_model",
-    "read_card",
     "save_model",
     "shipped",
 ]
@@ -52,8 +51,6 @@ BUILDERS: Mapping[str, Callable[..., nn.Module]] = {
     WSIC: Wsic,
     CLASSIFIER: StudyClassifier,
 }
-WEIGHTS = Path(__file__).parent / "weights"
-SUFFIX = ".safetensors"
 METADATA = "wsicomp"
 ARRAYS = "arrays/"
 
@@ -98,43 +95,37 @@ class LoadedModel:
         return {name.removeprefix(prefix): array for name, array in self.arrays.items() if name.startswith(prefix)}
 
 
-def shipped(key: str | None = None) -> dict[str, Path]:
-    """Names and files of the weights that come with the package, of one model key or of all."""
-    found = {path.stem: path for path in sorted(WEIGHTS.glob(f"*{SUFFIX}"))}
-    return {name: path for name, path in found.items() if key is None or _header(path).model == key}
-
-
-def find_shipped(sha256: str) -> str | None:
-    """Name of the shipped weights whose file has this SHA-256; None if none has."""
-    found = (name for name, path in shipped().items() if hashlib.sha256(path.read_bytes()).hexdigest() == sha256)
-    return next(found, None)
-
-
-def describe_shipped() -> list[dict[str, Any]]:
-    """Name, model key, bytes and SHA-256 of all shipped weights, and the notes of their training; JSON values."""
-    return [
-        {
-            "name": name,
-            "model": _header(path).model,
-            "bytes": path.stat().st_size,
-            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-            "notes": _header(path).notes,
-        }
-        for name, path in shipped().items()
-    ]
-
-
-def read_card(name: str) -> str:
-    """Card of shipped weights, Markdown.
+def shipped(key: str | None = None) -> tuple[str, ...]:
+    """Names of the weights that come with the package, of one model key or of all.
 
     Raises
     ------
     ModelError
-        If no weights of that name are shipped.
+        If one of the files is damaged.
     """
-    if name not in shipped():
-        raise ModelError(f"{name}: no such weights; the shipped ones are: {', '.join(shipped())}")
-    return (WEIGHTS / f"{name}.md").read_text(encoding="utf-8")
+    names = tuple(shipped_sums())
+    return names if key is None else tuple(name for name in names if _read(name).header.model == key)
+
+
+def describe_shipped() -> list[dict[str, Any]]:
+    """Name, model key, bytes and SHA-256 of all shipped weights, and the notes of their training; JSON values.
+
+    Raises
+    ------
+    ModelError
+        If one of the files is damaged.
+    """
+    files = {name: _read(name) for name in shipped()}
+    return [
+        {
+            "name": name,
+            "model": file.header.model,
+            "bytes": file.size_bytes,
+            "sha256": file.sha256,
+            "notes": file.header.notes,
+        }
+        for name, file in files.items()
+    ]
 
 
 def load_model(source: str | Path, *, key: str | None = None) -> LoadedModel:
@@ -152,29 +143,19 @@ def load_model(source: str | Path, *, key: str | None = None) -> LoadedModel:
     ModelError
         If there are no such weights, the file is damaged, or it belongs to another model.
     """
-    path = WEIGHTS / f"{source}{SUFFIX}"
-    if not path.is_file():
-        path = Path(source)
-    if not path.is_file():
-        names = ", ".join(shipped(key))
-        raise ModelError(f"{source}: no such weights; give a {SUFFIX} file, or one of: {names}")
-    header = _header(path)
-    if key is not None and header.model != key:
-        raise ModelError(f"{path.name}: weights of '{header.model}', where '{key}' is needed")
-    if header.model not in BUILDERS:
-        raise ModelError(f"{path.name}: weights of '{header.model}', which this version does not know")
+    file = _read(source, key)
+    if key is not None and file.header.model != key:
+        raise ModelError(f"{file.label}: weights of '{file.header.model}', where '{key}' is needed")
+    if file.header.model not in BUILDERS:
+        raise ModelError(f"{file.label}: weights of '{file.header.model}', which this version does not know")
+    tensors = dict(file.tensors)
+    arrays = {name.removeprefix(ARRAYS): tensors.pop(name).numpy() for name in file.tensors if name.startswith(ARRAYS)}
     try:
-        module = BUILDERS[header.model](**header.settings)
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        arrays = {n.removeprefix(ARRAYS): tensors.pop(n).numpy() for n in list(tensors) if n.startswith(ARRAYS)}
+        module = BUILDERS[file.header.model](**file.header.settings)
         module.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
-    except (SafetensorError, RuntimeError, TypeError, ValueError, OSError) as error:
-        raise ModelError(f"{path.name}: damaged, or not made by this version; get the file again") from error
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    # Every run calls its weights the same; its folder tells them apart.
-    name = path.resolve().parent.name if path.stem == "weights" else path.stem
-    return LoadedModel(header.model, name, digest, header.notes, module.eval(), arrays)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise ModelError(f"{file.label}: damaged, or not made by this version; get the file again") from error
+    return LoadedModel(file.header.model, file.name, file.sha256, file.header.notes, module.eval(), arrays)
 
 
 def save_model(
@@ -211,17 +192,47 @@ def save_model(
         save_file(tensors, partial, metadata={METADATA: json.dumps(header, sort_keys=True)})
 
 
-def _header(path: Path) -> Header:
+@dataclass(frozen=True)
+class _WeightsFile:
+    """A weights file, parsed; of shipped weights only after their sum was checked."""
+
+    name: str
+    label: str
+    sha256: str
+    size_bytes: int
+    header: Header
+    tensors: dict[str, Tensor]
+
+
+def _read(source: str | Path, key: str | None = None) -> _WeightsFile:
+    path = Path(source)
+    if str(source) in shipped_sums():
+        content, sha256 = read_shipped(str(source))
+        return _parsed(str(source), f"{source}{SUFFIX}", content, sha256)
+    if not path.is_file():
+        raise ModelError(f"{source}: no such weights; give a {SUFFIX} file, or one of: {', '.join(shipped(key))}")
     try:
-        with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get(METADATA)
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path.name}: not a safetensors file, or damaged") from error
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path.name}: cannot be read ({error.strerror}); check the file's permissions") from error
+    # Every run calls its weights the same; its folder tells them apart.
+    name = path.resolve().parent.name if path.stem == "weights" else path.stem
+    return _parsed(name, path.name, content, hashlib.sha256(content).hexdigest())
+
+
+def _parsed(name: str, label: str, content: bytes, sha256: str) -> _WeightsFile:
+    try:
+        tensors = load(content)
+        # The file begins with the length of its header, 8 bytes, and the header, JSON; `load` has checked both.
+        entries = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise ModelError(f"{label}: not a safetensors file, or damaged") from error
+    text = entries.get("__metadata__", {}).get(METADATA)
     if text is None:
-        raise ModelError(f"{path.name}: safetensors of another program; weights of wsicomp name their model")
+        raise ModelError(f"{label}: safetensors of another program; weights of wsicomp name their model")
     try:
         found = json.loads(text)
         header = Header(found["model"], dict(found["settings"]), dict(found["notes"]))
     except (ValueError, TypeError, KeyError) as error:
-        raise ModelError(f"{path.name}: damaged, or not made by this version; get the file again") from error
-    return header
+        raise ModelError(f"{label}: damaged, or not made by this version; get the file again") from error
+    return _WeightsFile(name, label, sha256, len(content), header, tensors)

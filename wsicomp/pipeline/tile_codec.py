@@ -22,7 +22,8 @@ from torch import Tensor
 
 from wsicomp.errors import ConfigError, ModelError, StoreError, WeightsMismatch
 from wsicomp.models.device import in_threads
-from wsicomp.models.registry import LoadedModel, find_shipped, load_model
+from wsicomp.models.registry import LoadedModel, load_model
+from wsicomp.models.shipped import find_shipped
 from wsicomp.pipeline.transforms import check_quality, load_codec, transform
 from wsicomp.store.schema import LatentDtype, StoreHeader
 

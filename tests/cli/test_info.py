@@ -12,6 +12,7 @@ from tests.cli.conftest import Cli, listing
 from tests.store.stores import make_content, write_content
 from wsicomp.pipeline.encode import Encoded
 from wsicomp.store.manifest import Manifest, canonical
+from wsicomp.store.schema import FORMAT_VERSION
 
 
 def test_of_a_slide(cli: Cli, tissue_svs: Path) -> None:
@@ -39,7 +40,7 @@ def test_of_a_store(cli: Cli, encoded_once: Path, tissue_svs: Path) -> None:
     assert 0 < document["glass_share"] < 1
     assert (document["model"], document["depth"], document["latent_dtype"]) == ("wsic", 3, "int16")
     assert document["mpp"] == [0.5, 0.5]
-    assert document["format_version"] == 1
+    assert document["format_version"] == FORMAT_VERSION
     assert listing(encoded_once) == before
 
     ended = cli("info", encoded_once)
@@ -80,10 +81,10 @@ def test_a_partial_store_is_called_unfinished(cli: Cli, store: Path) -> None:
 
 
 def newer(store: Path) -> None:
-    """Make a store one of format version 2, its checksums in order."""
+    """Make a store one of the next format version, its checksums in order."""
     manifest = store / "manifest.json"
     record = json.loads(manifest.read_bytes())
-    record["format_version"] = 2
+    record["format_version"] = FORMAT_VERSION + 1
     del record["sha256"]
     record["sha256"] = hashlib.sha256(canonical(record)).hexdigest()
     manifest.write_bytes(canonical(record) + b"\n")
@@ -99,7 +100,7 @@ def test_a_newer_format_asks_for_an_update(cli: Cli, store: Path, tmp_path: Path
     ended = cli(*(str(store) if word == "S" else word for word in arguments))
     assert ended.code == 3
     (line,) = ended.err.splitlines()
-    assert "format version 2 is newer" in line
+    assert f"format version {FORMAT_VERSION + 1} is newer" in line
     assert "update wsicomp" in line
     assert listing(tmp_path) == before
 

@@ -1,12 +1,12 @@
-"""Make the golden stores of format version 1: `python -m tests.golden.make_golden FOLDER`.
+"""Make the golden stores of the newest format: `python -m tests.golden.make_golden FOLDER`.
 
 Run once per format, and never again over stores that a release has written: they are there so that each later release
 proves that it still reads what this one wrote. What they hold is worked out by whole-number arithmetic alone, so that
-no version of numpy can change what is expected.
+no version of numpy can change what is expected. Each version of the format has the same three:
 
-    v1-int8.zarr          two levels, several shards, glass, edges, a colour profile
-    v1-float16.zarr.zip   packed, one level, neither mpp nor colour profile
-    v1-rans.zarr.zip      packed, int16 coded by the entropy model in v1-rans.npz, that `make_entropy` fitted
+    vN-int8.zarr          three levels, several shards, glass, edges, a colour profile; from version 2 a fingerprint
+    vN-float16.zarr.zip   packed, one level, neither mpp nor colour profile
+    vN-rans.zarr.zip      packed, int16 coded by the entropy model in v1-rans.npz, which `make_entropy` fitted
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tests.store.stores import Content, write_content
 from wsicomp.codec.entropy_model import EntropyModel
 from wsicomp.codec.zarr_rans import register_model
 from wsicomp.geometry import pyramid
-from wsicomp.store.schema import LatentDtype, StoreHeader
+from wsicomp.store.schema import FORMAT_VERSION, LatentDtype, StoreHeader
 from wsicomp.store.zipped import pack
 
 FOLDER = Path(__file__).parent
@@ -34,7 +34,13 @@ def golden_entropy() -> str:
 
 
 def golden_content(
-    latent_dtype: LatentDtype, width_px: int, height_px: int, *, full: bool, entropy: str | None = None
+    version: int,
+    latent_dtype: LatentDtype,
+    width_px: int,
+    height_px: int,
+    *,
+    full: bool,
+    entropy: str | None = None,
 ) -> Content:
     """Content by formula: tile (row, col) is glass where 5 row + 3 col + level is a multiple of 4."""
     tile_size, depth, channels = 8, 2, 2
@@ -67,21 +73,30 @@ def golden_content(
         total_tiles=sum(mask.size for mask in masks),
         entropy=entropy,
         created_by="wsicomp 0.1.0",
+        format_version=version,
+        source_fingerprint="fedcba9876543210" * 4 if full and version > 1 else None,
     )
     return Content(header, tuple(masks), tuple(latents), b"golden profile" if full else None)
 
 
+ENTROPY = golden_entropy()
+
 GOLDEN = {
-    "v1-int8.zarr": golden_content("int8", 141, 27, full=True),
-    "v1-float16.zarr.zip": golden_content("float16", 30, 21, full=False),
-    "v1-rans.zarr.zip": golden_content("int16", 43, 29, full=False, entropy=golden_entropy()),
+    f"v{version}-{name}": content
+    for version in range(1, FORMAT_VERSION + 1)
+    for name, content in {
+        "int8.zarr": golden_content(version, "int8", 141, 27, full=True),
+        "float16.zarr.zip": golden_content(version, "float16", 30, 21, full=False),
+        "rans.zarr.zip": golden_content(version, "int16", 43, 29, full=False, entropy=ENTROPY),
+    }.items()
 }
 
 
 def main(folder: Path) -> None:
-    """Write every golden store into a folder."""
+    """Write every golden store of the newest format into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, content in GOLDEN.items():
+    newest = {name: content for name, content in GOLDEN.items() if content.header.format_version == FORMAT_VERSION}
+    for name, content in newest.items():
         if name.endswith(".zip"):
             with tempfile.TemporaryDirectory() as scratch:
                 write_content(Path(scratch, "s.zarr"), content)

@@ -19,6 +19,7 @@ from wsicomp.errors import StoreCorrupt, StoreError, StoreIncomplete, StoreVersi
 from wsicomp.store.files import list_files
 from wsicomp.store.manifest import MANIFEST, Manifest, canonical
 from wsicomp.store.reader import StoreReader
+from wsicomp.store.schema import FORMAT_VERSION
 from wsicomp.store.verify import Damage, verify
 
 SHARD = "latents/0/c/0/0/0"
@@ -168,13 +169,16 @@ def seal(store: Path, change: Any) -> None:
 
 
 def test_a_newer_header_is_a_version_error(store: Path) -> None:
-    seal(store, lambda header: header.update(format_version=2))
+    seal(store, lambda header: header.update(format_version=FORMAT_VERSION + 1))
     with pytest.raises(StoreVersion, match="update wsicomp"):
         StoreReader(store)
 
 
-def test_a_newer_manifest_is_a_version_error_everywhere(store: Path) -> None:
-    record = {"format_version": 2, "blocks": []}
+@pytest.mark.parametrize("metadata", ["as now", "of a form unknown here"])
+def test_a_newer_manifest_is_a_version_error_everywhere(store: Path, metadata: str) -> None:
+    record = {"format_version": FORMAT_VERSION + 1, "blocks": []}
+    if metadata != "as now":
+        (store / "zarr.json").write_text("{}")
     sealed = canonical({**record, "sha256": hashlib.sha256(canonical(record)).hexdigest()})
     (store / MANIFEST).write_bytes(sealed)
     for opened in (StoreReader, verify):

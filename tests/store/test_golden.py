@@ -8,20 +8,39 @@ import pytest
 
 from tests.golden.make_golden import FOLDER, GOLDEN, main
 from tests.store.stores import assert_holds
-from wsicomp.store.reader import StoreReader
+from wsicomp.store.container import open_container
+from wsicomp.store.manifest import Manifest
+from wsicomp.store.reader import StoreReader, read_manifest
+from wsicomp.store.schema import FORMAT_VERSION
 from wsicomp.store.verify import verify
+
+NEWEST = [name for name in GOLDEN if name.startswith(f"v{FORMAT_VERSION}-")]
+
+
+def manifest_of(path: Path) -> Manifest:
+    return read_manifest(open_container(path), str(path))
 
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_golden_stores_are_read_exactly(name: str) -> None:
     with StoreReader(FOLDER / name) as reader:
         assert_holds(reader, GOLDEN[name])
+        assert reader.header.format_version == int(name[1])
+    assert manifest_of(FOLDER / name).format_version == int(name[1])
     assert verify(FOLDER / name) == []
 
 
-@pytest.mark.parametrize("name", GOLDEN)
+@pytest.mark.parametrize("name", NEWEST)
 def test_this_release_writes_the_same_format(name: str, tmp_path: Path) -> None:
     main(tmp_path)
     with StoreReader(tmp_path / name) as new, StoreReader(FOLDER / name) as old:
         assert new.header == old.header
         assert new.icc_profile == old.icc_profile
+
+
+@pytest.mark.parametrize("name", NEWEST)
+def test_a_newer_format_has_not_moved_the_bytes_of_a_chunk(name: str) -> None:
+    new, old = (manifest_of(FOLDER / found).files for found in (name, f"v1{name[2:]}"))
+    chunks = [path for path in new if path.startswith("latents/") and not path.endswith("zarr.json")]
+    assert chunks
+    assert [new[path] for path in chunks] == [old[path] for path in chunks]

@@ -2,15 +2,21 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
+from contextlib import closing
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.store.stores import make_content
+from tests.golden.make_golden import FOLDER
+from tests.store.stores import make_content, seal, write_content
 from wsicomp.errors import StoreCorrupt, StoreVersion
-from wsicomp.geometry import Level
-from wsicomp.store.schema import FORMAT_VERSION, LatentDtype, StoreHeader
+from wsicomp.store import schema, writer
+from wsicomp.store.container import open_container
+from wsicomp.store.reader import StoreReader, read_manifest
+from wsicomp.store.schema import FORMAT_VERSION, PICTURES, LatentDtype, StoreHeader, since
+from wsicomp.store.verify import verify
 
 HEADER = make_content().header
 
@@ -33,6 +39,10 @@ def through_json(header: StoreHeader) -> dict[str, Any]:
         {"source_bytes": None},
         {"tissue_rule": {}},
         {"floor": {"min_psnr_db": 34.0, "classifier": "ab" * 32}},
+        {"source_fingerprint": "ef" * 32},
+        {"features": (PICTURES,)},
+        {"format_version": 1},
+        {"format_version": 1, "floor": {"min_psnr_db": 34.0}},
     ],
 )
 def test_attributes_round_trip(change: dict[str, Any]) -> None:
@@ -81,7 +91,6 @@ BAD_VALUES: list[tuple[str, Any]] = [
     ("tissue_rule", {"a": None}),
     ("tissue_rule", {"a": "x" * 65}),
     ("tissue_rule", {"a": "two\nlines"}),
-    ("floor", None),
     ("floor", {}),
     ("floor", []),
     ("floor", {"min_psnr_db": math.inf}),
@@ -94,6 +103,15 @@ BAD_VALUES: list[tuple[str, Any]] = [
     ("tissue_tiles", 10**6),
     ("total_tiles", HEADER.total_tiles + 1),
     ("created_by", "somebody on 1 May"),
+    ("source_fingerprint", ""),
+    ("source_fingerprint", "AB" * 32),
+    ("source_fingerprint", 12),
+    ("features", None),
+    ("features", "pictures"),
+    ("features", {"pictures": 1}),
+    ("features", ["pictures", "pictures"]),
+    ("features", [1]),
+    ("features", ["a slide of somebody"]),
     ("levels", []),
     ("levels", {}),
     ("levels", [1]),
@@ -125,11 +143,38 @@ def test_a_missing_field_is_corrupt(field: str) -> None:
         StoreHeader.from_attributes(attributes)
 
 
-def test_an_unknown_field_is_corrupt() -> None:
-    attributes = through_json(HEADER)
-    attributes["wsicomp"]["patient"] = "?"
-    with pytest.raises(StoreCorrupt, match="patient"):
+@pytest.mark.parametrize("version", [1, FORMAT_VERSION])
+def test_an_unknown_field_is_of_a_newer_format_and_not_damage(version: int) -> None:
+    attributes = through_json(replace(HEADER, format_version=version))
+    attributes["wsicomp"]["novelty"] = "?"
+    with pytest.raises(StoreVersion, match=r"s: its header has field 'novelty' of a newer format; update wsicomp"):
+        StoreHeader.from_attributes(attributes, "s")
+
+
+@pytest.mark.parametrize("change", [{"floor": None}, {"features": []}, {"source_fingerprint": None}])
+def test_a_version_has_no_field_of_a_later_one(change: dict[str, Any]) -> None:
+    attributes = through_json(replace(HEADER, format_version=1))
+    attributes["wsicomp"] |= change
+    with pytest.raises(StoreCorrupt, match=next(iter(change))):
         StoreHeader.from_attributes(attributes)
+
+
+@pytest.mark.parametrize("change", [{"features": (PICTURES,)}, {"source_fingerprint": "ab" * 32}])
+def test_a_header_of_a_version_has_no_value_of_a_later_one(change: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"format version 1 has no {next(iter(change))}"):
+        replace(HEADER, format_version=1, **change)
+
+
+@pytest.mark.parametrize("version", [FORMAT_VERSION, FORMAT_VERSION + 1])
+@pytest.mark.parametrize(
+    ("features", "words"),
+    [(["x"], "feature 'x'"), ([PICTURES, "x", "y"], "features 'x' and 'y'")],
+)
+def test_a_feature_that_is_lacked_is_named(version: int, features: list[str], words: str) -> None:
+    attributes = through_json(HEADER)
+    attributes["wsicomp"] |= {"format_version": version, "features": features, "novelty": 1}
+    with pytest.raises(StoreVersion, match=f"^s: needs {words}; update wsicomp to read it$"):
+        StoreHeader.from_attributes(attributes, "s")
 
 
 @pytest.mark.parametrize("attributes", [{}, {"wsicomp": None}, {"wsicomp": [1]}])
@@ -142,6 +187,55 @@ def test_a_newer_format_is_told_apart_even_with_fields_unknown_here() -> None:
     attributes = {"wsicomp": {"format_version": FORMAT_VERSION + 1, "novelty": 1}}
     with pytest.raises(StoreVersion, match="update wsicomp"):
         StoreHeader.from_attributes(attributes)
+
+
+@dataclass(frozen=True)
+class NextHeader(StoreHeader):
+    """The header of a format after this one."""
+
+    novelty: int = since(FORMAT_VERSION + 1, 0)
+
+
+@pytest.fixture
+def next_format(tmp_path: Path) -> Path:
+    """A store that a program of the next format has written."""
+    path = tmp_path / "next.zarr"
+    content = make_content()
+    values = {item.name: getattr(content.header, item.name) for item in fields(content.header)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(schema, "FORMAT_VERSION", FORMAT_VERSION + 1)
+        patch.setattr(writer, "FORMAT_VERSION", FORMAT_VERSION + 1)
+        newer = NextHeader(**{**values, "format_version": FORMAT_VERSION + 1, "novelty": 3})
+        write_content(path, replace(content, header=newer))
+    seal(path, FORMAT_VERSION + 1)
+    return path
+
+
+def test_a_store_of_the_next_format_is_told_apart_from_damage(next_format: Path) -> None:
+    newer = rf"next\.zarr: format version {FORMAT_VERSION + 1} is newer than {FORMAT_VERSION}; update wsicomp"
+    for use in (StoreReader, verify):
+        with pytest.raises(StoreVersion, match=newer):
+            use(next_format)
+    metadata = next_format / "zarr.json"
+    metadata.write_text(metadata.read_text().replace('"features":[]', '"features":["wavelets"]'))
+    seal(next_format, FORMAT_VERSION + 1)
+    for use in (StoreReader, verify):
+        with pytest.raises(StoreVersion, match=r"next\.zarr: needs feature 'wavelets'; update wsicomp"):
+            use(next_format)
+
+
+def test_a_program_of_the_next_format_reads_every_store_of_this_one(
+    next_format: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schema, "FORMAT_VERSION", FORMAT_VERSION + 1)
+    paths = {FORMAT_VERSION + 1: next_format, FORMAT_VERSION: store, 1: FOLDER / "v1-int8.zarr"}
+    for version, path in paths.items():
+        with closing(open_container(path)) as container:
+            attributes = json.loads(container.read("zarr.json", 0, container.sizes["zarr.json"]))["attributes"]
+            assert read_manifest(container, str(path)).format_version == version
+        header = NextHeader.from_attributes(attributes)
+        assert isinstance(header, NextHeader)
+        assert (header.format_version, header.novelty) == (version, 3 if version > FORMAT_VERSION else 0)
 
 
 @pytest.mark.parametrize(
@@ -159,19 +253,5 @@ def test_floats_are_never_entropy_coded(latent_dtype: LatentDtype) -> None:
         replace(HEADER, entropy="cd" * 32, latent_dtype=latent_dtype)
 
 
-@pytest.mark.parametrize(("mpp", "base", "unit"), [((0.25, 0.5), (0.25, 0.5), "micrometer"), (None, (1.0, 1.0), None)])
-def test_ngff_multiscales_place_each_level(
-    mpp: tuple[float, float] | None, base: tuple[float, float], unit: str | None
-) -> None:
-    levels = (Level(0, 1, 100, 80), Level(1, 4, 25, 20), Level(2, 16, 6, 5))
-    tiles = sum(len(level.grid(16)) for level in levels)
-    header = replace(HEADER, mpp=mpp, levels=levels, depth=3, total_tiles=tiles)
-    ome = through_json(header)["ome"]
-    assert ome["version"] == "0.5"
-    (scales,) = ome["multiscales"]
-    assert [axis["name"] for axis in scales["axes"]] == ["c", "y", "x"]
-    assert [axis.get("unit") for axis in scales["axes"]] == [None, unit, unit]
-    assert [data["path"] for data in scales["datasets"]] == ["latents/0", "latents/1", "latents/2"]
-    for data, downsample in zip(scales["datasets"], (8, 32, 128), strict=True):
-        (transform,) = data["coordinateTransformations"]
-        assert transform == {"type": "scale", "scale": [1.0, base[1] * downsample, base[0] * downsample]}
+def test_other_programs_are_not_told_that_latents_are_an_image() -> None:
+    assert HEADER.to_attributes().keys() == {"wsicomp"}

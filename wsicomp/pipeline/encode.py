@@ -32,7 +32,7 @@ from wsicomp.pipeline.tile_codec import TileCodec
 from wsicomp.progress import Progress, silent
 from wsicomp.slides.source import TileSource, TissueMask
 from wsicomp.store.floored import IN_JPEGXL, FlooredShard
-from wsicomp.store.schema import StoreHeader
+from wsicomp.store.schema import PICTURES, StoreHeader
 from wsicomp.store.writer import StoreWriter
 from wsicomp.store.zipped import check_target, pack
 
@@ -250,6 +250,7 @@ def header_of(source: TileSource, mask: TissueMask, codec: TileCodec, floor: Flo
         total_tiles=sum(tiles.size for tiles in mask.tiles),
         entropy=codec.entropy_digest,
         floor=None if floor is None else floor.record,
+        features=() if floor is None else (PICTURES,),
     )
 
 

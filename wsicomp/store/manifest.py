@@ -1,10 +1,11 @@
 """The manifest: size and SHA-256 of every file of a store, and a digest of the manifest itself.
 
-    {"files": {PATH: {"bytes": n, "sha256": hex}, ...}, "format_version": 1, "sha256": hex of all that precedes}
+    {"files": {PATH: {"bytes": n, "sha256": hex}, ...}, "format_version": n, "sha256": hex of all that precedes}
 
 It is written last, so a store without it was never finished; and it is one canonical line of JSON, so that any change
 to it shows. The outer form (JSON, `format_version`, `sha256` over the canonical rest) stays for ever, so that every
-release can tell a newer format from damage. This module does not look at what the files hold.
+release can tell a newer format from damage; `format_version` is that of the store's header. This module does not look
+at what the files hold.
 """
 
 from __future__ import annotations
@@ -35,9 +36,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a complete store consists of: relative path to entry."""
+    """What a complete store consists of: relative path to entry, and the version of the store's format."""
 
     files: dict[str, Entry]
+    format_version: int = FORMAT_VERSION
 
     @classmethod
     def of_folder(cls, root: Path) -> Manifest:
@@ -54,7 +56,7 @@ class Manifest:
         """Serialise as one canonical line of JSON, with its own digest."""
         record: dict[str, object] = {
             "files": {name: {"bytes": entry.bytes, "sha256": entry.sha256} for name, entry in self.files.items()},
-            "format_version": FORMAT_VERSION,
+            "format_version": self.format_version,
         }
         record["sha256"] = hashlib.sha256(canonical(record)).hexdigest()
         return canonical(record) + b"\n"
@@ -80,11 +82,11 @@ class Manifest:
         digest = record.pop("sha256", None)
         if digest != hashlib.sha256(canonical(record)).hexdigest():
             raise damaged
-        check_version(record.get("format_version"), store)
+        version = check_version(record.get("format_version"), store)
         files = record.get("files")
         if not isinstance(files, dict) or not all(is_entry(item) for item in files.values()):
             raise damaged
-        manifest = cls({name: Entry(item["bytes"], item["sha256"]) for name, item in files.items()})
+        manifest = cls({name: Entry(item["bytes"], item["sha256"]) for name, item in files.items()}, version)
         if manifest.to_bytes() != raw:
             raise damaged
         return manifest

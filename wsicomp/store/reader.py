@@ -13,6 +13,7 @@ model, no more than the header can be read until that model has been registered.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from functools import cached_property
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from wsicomp.errors import StoreCorrupt, StoreError
+from wsicomp.errors import StoreCorrupt, StoreError, StoreVersion
 from wsicomp.store.container import Container, open_container
 from wsicomp.store.manifest import MANIFEST, Manifest, is_chunk
 from wsicomp.store.schema import StoreHeader
@@ -267,7 +268,12 @@ def read_manifest(container: Container, store: str) -> Manifest:
         raise StoreCorrupt(
             f"{store}: its manifest cannot be read; restore {MANIFEST} or encode the slide again"
         ) from error
-    return Manifest.from_bytes(raw, store)
+    try:
+        return Manifest.from_bytes(raw, store)
+    except StoreVersion:
+        with contextlib.suppress(StoreCorrupt):
+            read_header(container, store)  # its own StoreVersion names the features that are lacking
+        raise
 
 
 def read_header(container: Container, store: str) -> StoreHeader:

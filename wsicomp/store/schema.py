@@ -1,6 +1,6 @@
 """The header of a latent store: what it holds, how it is laid out, and its place in the group's attributes.
 
-    StoreHeader --to_attributes--> {"ome": NGFF 0.5, "wsicomp": every field} --from_attributes--> StoreHeader
+    StoreHeader --to_attributes--> {"wsicomp": every field of its version} --from_attributes--> StoreHeader
 
     group                     shape                                   chunk                 shard
     latents/LEVEL             (C, ceil(H / 2**d), ceil(W / 2**d))     (C, T/2**d, T/2**d)   up to 16 x 16 chunks
@@ -13,26 +13,38 @@ Where a floor was set under every tile, and only there, these stand beside them 
     fidelity/LEVEL            (rows, cols, 2) float32                 the whole array       none
     jpegxl/LEVEL              (rows, cols, 4 T**2 + 1024) uint8       (1, 1, all)           up to 16 x 16 chunks
 
-`ome` lets any NGFF viewer place the latents; only `wsicomp` is read back. A header holds numbers, plain keys and
-hashes: no dates, no file names, no free text, so nothing of a patient can slip in. This module touches no file.
+What `latents` holds is decided by the model: quantised latents for `perticarari2023`, residual symbols for `wsic`.
+
+Every version of the format has its own set of fields, and a header keeps the version that it was read with. A field
+that no known version has comes from a newer format and is never taken for damage. `features` names what a reader must
+understand beyond its fields, so that an older program can say what it lacks. A header holds numbers, plain keys and
+hashes: no dates, no file names, no free text, so nothing of a patient can slip in. Latents are not declared as an image
+to other programs, because they are none. This module touches no file.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Literal
+from typing import Any, Literal
 
 from wsicomp._version import __version__
 from wsicomp.errors import StoreCorrupt, StoreVersion
 from wsicomp.geometry import LEVEL_STEP, SHARD_TILES, Level, TileGrid
+from wsicomp.store.quality import check_quality
 
-__all__ = ["FORMAT_VERSION", "LatentDtype", "StoreHeader", "check_version"]
+__all__ = ["FORMAT_VERSION", "PICTURES", "LatentDtype", "StoreHeader", "check_version"]
 
-FORMAT_VERSION = 1
-"""The newest format that this program reads, and the one that it writes."""
+FORMAT_VERSION = 2
+"""The newest format that this program reads, and the only one that it writes."""
+
+PICTURES = "pictures"
+"""Feature of a store in which some tiles are pictures instead of latents."""
+
+FEATURES = frozenset({PICTURES})
+"""Features that this program understands."""
 
 LatentDtype = Literal["int8", "int16", "float16", "float32"]
 
@@ -46,6 +58,11 @@ KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 RULE_TEXT = re.compile(r"[ -~]{0,64}")
 CREATED_BY = re.compile(r"wsicomp [0-9A-Za-z.+!-]{1,32}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def since(version: int, default: Any) -> Any:
+    """Declare a field of the header that older versions of the format do not have."""
+    return field(default=default, metadata={"since": version})
 
 
 @dataclass(frozen=True)
@@ -89,11 +106,15 @@ class StoreHeader:
         alone; None where they are bytes compressed by zstd.
     floor
         What no tissue tile is below: plain keys to numbers and short strings, of which `min_psnr_db` and `min_ms_ssim`
-        hold for the recorded fidelity. None where no floor was set; the header on disk then has no such field.
+        hold for the recorded fidelity. None where no floor was set; version 1 then has no such field.
     created_by
         The program that wrote the store: "wsicomp VERSION".
     format_version
-        Version of the store's format.
+        Version of the store's format: the one that it was read with.
+    source_fingerprint
+        Fingerprint of the source, 64 lowercase hexadecimal digits; None where there is none. Since version 2.
+    features
+        Names of what a reader must understand to read the store, sorted. Since version 2.
 
     Raises
     ------
@@ -121,14 +142,19 @@ class StoreHeader:
     floor: dict[str, str | int | float] | None = None
     created_by: str = field(default_factory=lambda: f"wsicomp {__version__}")
     format_version: int = FORMAT_VERSION
+    source_fingerprint: str | None = since(2, None)
+    features: tuple[str, ...] = since(2, ())
 
     def __post_init__(self) -> None:
-        check_int("format_version", self.format_version, FORMAT_VERSION, FORMAT_VERSION)
+        check_int("format_version", self.format_version, 1, FORMAT_VERSION)
+        for later in (item for item in fields(self) if item.metadata.get("since", 1) > self.format_version):
+            if getattr(self, later.name) != later.default:
+                raise ValueError(f"format version {self.format_version} has no {later.name}")
         check_text("model", self.model, KEY)
         check_text("weights_sha256", self.weights_sha256, SHA256)
         check_int("depth", self.depth, 1, 8)
         if self.quality is not None:
-            check_quality("quality", self.quality)
+            check_quality(self.quality)
         check_int("channels", self.channels, 1, 65_536)
         if self.latent_dtype not in LATENT_DTYPES:
             raise ValueError(f"latent_dtype is {self.latent_dtype!r}, not one of {', '.join(LATENT_DTYPES)}")
@@ -162,6 +188,9 @@ class StoreHeader:
         check_int("total_tiles", self.total_tiles, total, total)
         check_int("tissue_tiles", self.tissue_tiles, 0, total)
         check_text("created_by", self.created_by, CREATED_BY)
+        if self.source_fingerprint is not None:
+            check_text("source_fingerprint", self.source_fingerprint, SHA256)
+        check_features(self.features)
 
     @property
     def chunk_px(self) -> int:
@@ -196,14 +225,14 @@ class StoreHeader:
         return self.channels, rows * self.chunk_px, cols * self.chunk_px
 
     def to_attributes(self) -> dict[str, object]:
-        """Group attributes as JSON values: `ome` (NGFF 0.5 multiscales) and `wsicomp` (every field that applies)."""
-        record = asdict(self)
-        if self.floor is None:
+        """Group attributes as JSON values: `wsicomp`, every field of the header's version."""
+        record = {name: value for name, value in asdict(self).items() if name in names_of(self, self.format_version)}
+        if self.floor is None and self.format_version == 1:
             del record["floor"]
         record["levels"] = [asdict(level) for level in self.levels]
-        record["mpp"] = None if self.mpp is None else list(self.mpp)
-        record["glass_rgb"] = list(self.glass_rgb)
-        return {"ome": self._multiscales(), "wsicomp": record}
+        for name in {"mpp", "glass_rgb", "features"} & record.keys():
+            record[name] = None if record[name] is None else list(record[name])
+        return {"wsicomp": record}
 
     @classmethod
     def from_attributes(cls, attributes: Mapping[str, object], store: str = "the store") -> StoreHeader:
@@ -219,76 +248,81 @@ class StoreHeader:
         Raises
         ------
         StoreVersion
-            If the store was written by a newer format.
+            If the store was written by a newer format, or needs a feature that this program lacks.
         StoreCorrupt
-            If a field is missing, unknown, or holds what the format does not allow.
+            If a field is missing, or holds what the format does not allow.
         """
         record = attributes.get("wsicomp")
         if not isinstance(record, dict):
             raise StoreCorrupt(f"{store}: its header is damaged: no 'wsicomp' attributes; restore or re-encode it")
-        check_version(record.get("format_version"), store)
-        names = {field.name for field in fields(cls)}
-        if record.keys() | {"floor"} != names:
-            odd = ", ".join(repr(name) for name in sorted((record.keys() | {"floor"}) ^ names, key=str))
-            raise StoreCorrupt(f"{store}: its header is damaged: fields missing or unknown: {odd}; restore it")
-        values = dict(record)
+        check_version(record.get("format_version"), store, record.get("features"))
+        if unknown := record.keys() - names_of(cls, FORMAT_VERSION):
+            raise StoreVersion(
+                f"{store}: its header has {listed('field', unknown)} of a newer format; update wsicomp to read it"
+            )
+        values: dict[str, Any] = dict(record)
+        if values["format_version"] == 1:
+            if "floor" in values and values["floor"] is None:
+                raise StoreCorrupt(f"{store}: its header is damaged: floor is null, where version 1 leaves it out")
+            values.setdefault("floor", None)
+        if odd := values.keys() ^ names_of(cls, values["format_version"]):
+            raise StoreCorrupt(
+                f"{store}: its header is damaged: {listed('field', odd)} missing or too many; restore it"
+            )
         try:
             values["levels"] = tuple(level_from(item) for item in list_of("levels", record["levels"]))
-            values["glass_rgb"] = tuple(list_of("glass_rgb", record["glass_rgb"]))
-            if "floor" in record and record["floor"] is None:
-                raise ValueError("floor is null, where a store without one has no such field")
-            if record["mpp"] is not None:
-                values["mpp"] = tuple(list_of("mpp", record["mpp"]))
+            for name in {"mpp", "glass_rgb", "features"} & values.keys():
+                if name != "mpp" or values[name] is not None:
+                    values[name] = tuple(list_of(name, values[name]))
             return cls(**values)
         except ValueError as error:
             raise StoreCorrupt(f"{store}: its header is damaged: {error}; restore or re-encode it") from error
 
-    def _multiscales(self) -> dict[str, object]:
-        axes: list[dict[str, str]] = [
-            {"name": "c", "type": "channel"},
-            {"name": "y", "type": "space"},
-            {"name": "x", "type": "space"},
-        ]
-        if self.mpp is not None:
-            for axis in axes[1:]:
-                axis["unit"] = "micrometer"
-        mpp_x, mpp_y = self.mpp or (1.0, 1.0)
-        datasets = []
-        for level in self.levels:
-            step = level.downsample * 2**self.depth
-            scale = {"type": "scale", "scale": [1.0, mpp_y * step, mpp_x * step]}
-            datasets.append({"path": f"latents/{level.index}", "coordinateTransformations": [scale]})
-        return {"version": "0.5", "multiscales": [{"name": "latents", "axes": axes, "datasets": datasets}]}
+
+def names_of(header: StoreHeader | type[StoreHeader], version: int) -> set[str]:
+    """Name the fields that a header has in a version of the format."""
+    return {item.name for item in fields(header) if item.metadata.get("since", 1) <= version}
 
 
-def check_version(version: object, store: str) -> None:
-    """Refuse a store of another format.
+def check_version(version: object, store: str, features: object = None) -> int:
+    """Return the version of a store's format, and refuse a newer one.
+
+    Parameters
+    ----------
+    version, features
+        The two fields of the header; whatever stands there.
+    store
+        How an error message calls the store.
 
     Raises
     ------
     StoreVersion
-        If the version is newer than this program reads.
+        If the store needs a feature that this program lacks, or its version is newer than this program reads.
     StoreCorrupt
         If it is no version at all.
     """
     if isinstance(version, bool) or not isinstance(version, int) or version < 1:
         raise StoreCorrupt(f"{store}: its header is damaged: format_version is {version!r}; restore or re-encode it")
+    asked = features if isinstance(features, list) else []
+    if lacking := {name for name in asked if isinstance(name, str) and KEY.fullmatch(name)} - FEATURES:
+        raise StoreVersion(f"{store}: needs {listed('feature', lacking)}; update wsicomp to read it")
     if version > FORMAT_VERSION:
         raise StoreVersion(
             f"{store}: format version {version} is newer than {FORMAT_VERSION}; update wsicomp to read it"
         )
+    return version
+
+
+def listed(what: str, names: Iterable[str]) -> str:
+    """Name things in a message: "feature 'a'", "features 'a' and 'b'"."""
+    quoted = sorted(repr(str(name)) for name in names)
+    return f"{what}{'s' if len(quoted) > 1 else ''} {' and '.join(quoted)}"
 
 
 def check_int(name: str, value: object, low: int, high: int) -> None:
     """Raise ValueError unless `value` is an int in low..high."""
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise ValueError(f"{name} is {value!r}, not a whole number in {low}..{high}")
-
-
-def check_quality(name: str, value: object) -> None:
-    """Raise ValueError unless `value` is a number in 0..15 and a whole number of sixteenths."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 15 or value * 16 % 1:
-        raise ValueError(f"{name} is {value!r}, not a number in 0..15 in steps of 1/16")
 
 
 def check_positive(name: str, value: object) -> None:
@@ -320,6 +354,12 @@ def check_levels(levels: object) -> None:
         check_int(f"downsample of level {index}", level.downsample, LEVEL_STEP**index, LEVEL_STEP**index)
         check_int(f"width_px of level {index}", level.width_px, 1, 2**31 - 1)
         check_int(f"height_px of level {index}", level.height_px, 1, 2**31 - 1)
+
+
+def check_features(features: object) -> None:
+    """Raise ValueError unless `features` is a sorted tuple of features that this program understands, each once."""
+    if not isinstance(features, tuple) or features != tuple(sorted(FEATURES & set(map(str, features)))):
+        raise ValueError(f"features is not a sorted tuple of {' or '.join(sorted(FEATURES))}")
 
 
 def check_rule(name: str, rule: object) -> None:

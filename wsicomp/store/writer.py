@@ -41,7 +41,7 @@ from wsicomp.store.files import sibling
 from wsicomp.store.floored import FlooredShard
 from wsicomp.store.lock import StoreLock
 from wsicomp.store.manifest import MANIFEST, Entry, Manifest, canonical
-from wsicomp.store.schema import StoreHeader
+from wsicomp.store.schema import FORMAT_VERSION, StoreHeader
 from wsicomp.store.shards import ShardArrays
 from wsicomp.store.shared import SharedStore, WrittenShard
 
@@ -74,6 +74,8 @@ class StoreWriter:
     """
 
     def __init__(self, path: str | Path, header: StoreHeader, *, overwrite: bool = False) -> None:
+        if header.format_version != FORMAT_VERSION:
+            raise ValueError(f"stores are written in format version {FORMAT_VERSION}, not {header.format_version}")
         self.path = Path(path)
         self.header = header
         self._overwrite = overwrite

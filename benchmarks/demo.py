@@ -26,7 +26,8 @@ import wsicomp
 from wsicomp.evaluation.against import compare
 from wsicomp.models.registry import WSIC
 from wsicomp.pipeline.view import LatentSlide
-from wsicomp.slides.slide import Slide
+from wsicomp.slides import open_source
+from wsicomp.slides.source import TileSource
 from wsicomp.slides.svs import write_svs
 from wsicomp.store.verify import verify
 
@@ -66,7 +67,7 @@ def main() -> int:
     )
     for header in headers:
         table.add_column(header, justify="right")
-    with Slide(path) as source:
+    with open_source(path) as source:
         region = detailed_region(source)
         pictures = [("original", read_original(source, region))]
         for depth in DEPTHS:
@@ -122,7 +123,7 @@ def tissue_on_glass() -> NDArray[np.uint8]:
     return sheet
 
 
-def detailed_region(source: Slide) -> tuple[int, int, int, int]:
+def detailed_region(source: TileSource) -> tuple[int, int, int, int]:
     """Left, top, width and height of the two by two tiles with the most detail."""
     level, size = source.levels[0], source.tile_size
     places = np.argwhere(source.tissue().tiles[0][:-1, :-1])
@@ -139,7 +140,7 @@ def detailed_region(source: Slide) -> tuple[int, int, int, int]:
     return x, y, min(2 * size, level.width_px - x), min(2 * size, level.height_px - y)
 
 
-def read_original(source: Slide, region: tuple[int, int, int, int]) -> NDArray[np.uint8]:
+def read_original(source: TileSource, region: tuple[int, int, int, int]) -> NDArray[np.uint8]:
     """Pixels of a region that begins at a tile, (H, W, 3) uint8."""
     x, y, width, height = region
     size = source.tile_size

@@ -33,7 +33,7 @@ from wsicomp.models.registry import WSIC
 from wsicomp.models.wsic import QUALITIES
 from wsicomp.pipeline.tile_codec import TileCodec
 from wsicomp.pipeline.transforms import codec_depths, load_codec
-from wsicomp.slides.slide import Slide
+from wsicomp.slides import SourceSettings, open_source
 
 RESULTS = Path(__file__).parent / "results" / "seams.json"
 SLIDE = "CMU-1-Small-Region.svs"
@@ -45,7 +45,7 @@ AVIF_QUALITIES = (10, 25, 40)
 def main() -> None:
     """Measure and write the results."""
     model = load_codec(sys.argv[1] if sys.argv[1:] else WSIC)
-    with Slide(Path(os.environ["WSICOMP_DATA"]) / "slides" / SLIDE, tile_size=TILE) as slide:
+    with open_source(Path(os.environ["WSICOMP_DATA"]) / "slides" / SLIDE, SourceSettings(tile_size=TILE)) as slide:
         base = slide.levels[0]
         rows, cols = base.height_px // TILE, base.width_px // TILE
         tiles = np.stack([slide.read_tile(0, row, col) for row in range(rows) for col in range(cols)])

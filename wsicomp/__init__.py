@@ -90,9 +90,9 @@ def encode(
     from wsicomp.models.device import resolve_device
     from wsicomp.pipeline.batch import encode_within
     from wsicomp.pipeline.target import Target, codec_choice
-    from wsicomp.slides.slide import Slide
+    from wsicomp.slides import SourceSettings, open_source
 
-    with Slide(slide, mpp=mpp) as source:
+    with open_source(slide, SourceSettings(mpp=mpp)) as source:
         choice = codec_choice(
             model,
             depth,

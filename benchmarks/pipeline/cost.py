@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.pipeline.stages import Bench, all_places, encode_whole
 from benchmarks.pipeline.timing import Row, Target, exponent, interleaved, timed
-from wsicomp.slides.slide import Slide
+from wsicomp.slides import open_source
 
 __all__ = ["cost_rows"]
 
@@ -30,7 +30,7 @@ def cost_rows(bench: Bench, slides: Mapping[int, Path]) -> list[Row]:
     areas = list(slides)
     each = {}
     for area, path in slides.items():
-        with Slide(path) as slide:
+        with open_source(path) as slide:
             each[f"area_{area}_cpu_ms_per_tile"] = 1e3 * statistics.median(seconds[str(area)]) / len(all_places(slide))
     fitted = [exponent(areas, [seconds[str(area)][k] for area in areas]) for k in range(bench.rounds)]
     return [

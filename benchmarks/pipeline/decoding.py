@@ -24,7 +24,7 @@ from benchmarks.pipeline.peers import ENCODERS, encode_tiles, jpegxl_decode_tile
 from benchmarks.pipeline.stages import Bench, all_places, load_tiles
 from benchmarks.pipeline.timing import Row, Target, interleaved, ratios, timed, walls
 from wsicomp.pipeline.view import LatentSlide
-from wsicomp.slides.slide import Slide
+from wsicomp.slides import open_source
 
 __all__ = ["decode_rows", "region_rows"]
 
@@ -46,7 +46,7 @@ def decode_rows(bench: Bench, slide: Path, store: Path) -> list[Row]:
     """Measure decoding of a whole store; the peer decodes tissue alone, as the store does."""
     peer = next(iter(ENCODERS))
     streams = encode_tiles(peer, load_tiles(slide, at_most=bench.sample), bench.cores)
-    with Slide(slide) as opened:
+    with open_source(slide) as opened:
         tissue = len(all_places(opened))
     cases = {
         "whole": timed(lambda: decode_store(bench, store)),

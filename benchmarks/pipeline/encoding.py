@@ -20,7 +20,7 @@ from benchmarks.pipeline.stages import (
     run_network,
 )
 from benchmarks.pipeline.timing import Row, Target, interleaved, ratios, timed, walls
-from wsicomp.slides.slide import Slide
+from wsicomp.slides import open_source
 
 __all__ = ["encoding_rows"]
 
@@ -31,7 +31,7 @@ PEER_TARGETS = {"JPEG XL": 3.0, "AVIF": 6.0}
 def encoding_rows(bench: Bench, slide: Path, store: Path) -> list[Row]:
     """Measure all rows of encoding; `store` is written, and stays."""
     encode_whole(bench, slide, store)
-    with Slide(slide) as opened:
+    with open_source(slide) as opened:
         tissue, glass = (len(all_places(opened, tissue=wanted)) for wanted in (True, False))
     pixels, latents = load_tiles(slide), load_latents(store)
     samples = {

@@ -24,8 +24,8 @@ from wsicomp.models.registry import LoadedModel
 from wsicomp.pipeline.encode import Encoded, encode_source
 from wsicomp.pipeline.resources import Resources
 from wsicomp.pipeline.tile_codec import TileCodec
-from wsicomp.slides.native import Reader
-from wsicomp.slides.slide import Slide
+from wsicomp.slides import SourceSettings, open_source
+from wsicomp.slides.settings import Reader
 from wsicomp.slides.source import TileSource
 from wsicomp.store.reader import StoreReader
 from wsicomp.store.schema import StoreHeader
@@ -82,14 +82,14 @@ def all_places(source: TileSource, *, tissue: bool = True) -> list[Place]:
 
 def read_slide(path: Path, readers: int, reader: Reader = "auto") -> None:
     """Read every tissue tile and let go of it."""
-    with Slide(path, reader=reader) as slide, ThreadPoolExecutor(readers) as pool:
+    with open_source(path, SourceSettings(reader=reader)) as slide, ThreadPoolExecutor(readers) as pool:
         # Only the lengths come back: pixels of a whole slide would not fit into memory.
         sum(pool.map(lambda place: len(slide.read_tile(*place)), all_places(slide)))
 
 
 def load_tiles(path: Path, *, tissue: bool = True, at_most: int | None = None) -> NDArray[np.uint8]:
     """Tissue tiles of every level, or glass, (N, T, T, 3) uint8; evenly spread over the slide where not all."""
-    with Slide(path) as slide:
+    with open_source(path) as slide:
         places = all_places(slide, tissue=tissue)
         count = len(places) if at_most is None else min(at_most, len(places))
         chosen = np.linspace(0, len(places) - 1, count).round().astype(int)
@@ -150,5 +150,5 @@ def _shards(reader: StoreReader) -> Iterator[tuple[int, range, range, NDArray[An
 
 def encode_whole(bench: Bench, path: Path, store: Path, reader: Reader = "auto") -> Encoded:
     """Encode a slide into a store, and leave that there."""
-    with Slide(path, reader=reader) as slide:
+    with open_source(path, SourceSettings(reader=reader)) as slide:
         return encode_source(slide, store, bench.codec, resources=Resources(bench.readers), overwrite=True)

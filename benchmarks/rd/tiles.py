@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from wsicomp.datasets.patches import PatchTable
 from wsicomp.evaluation.study import StudyData
-from wsicomp.slides.slide import Slide
+from wsicomp.slides import SourceSettings, open_source
 
 __all__ = ["SETS", "SourceJpegs", "TileSet", "load_set"]
 
@@ -122,7 +122,7 @@ def patch_jpegs(table: PatchTable, tiles: NDArray[np.uint8]) -> SourceJpegs | No
 
 def slide(data: Path) -> TileSet:
     """Tissue tiles that lie whole inside the slide: those at its edge would be filled up by reflection."""
-    with Slide(data / SLIDE, tile_size=SIDE_PX, max_levels=1) as source:
+    with open_source(data / SLIDE, SourceSettings(tile_size=SIDE_PX, max_levels=1)) as source:
         (grid,) = (level.grid(SIDE_PX) for level in source.levels)
         tissue = source.tissue().tiles[0]
         places = [t for t in grid if tissue[t.row, t.col] and t.width_px == t.height_px == SIDE_PX]

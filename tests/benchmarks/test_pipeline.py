@@ -15,7 +15,7 @@ from benchmarks.pipeline.slides import half_glass, mirrored, write_half_glass
 from benchmarks.pipeline.stages import encode_whole, load_latents, load_tiles
 from benchmarks.pipeline.timing import Row, Seconds, Target, exponent, interleaved, ratios, timed, walls
 from tests.factories import tissue_image
-from wsicomp.slides.slide import Slide
+from wsicomp.slides import open_source
 from wsicomp.store.reader import StoreReader
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -132,7 +132,7 @@ def test_a_picture_is_cropped_or_mirrored_to_a_size() -> None:
 
 def test_a_slide_is_coded_by_half(tmp_path: Path) -> None:
     path = write_half_glass(tmp_path / "slide.svs", tissue_image(512, 512, 0, 0), 2048, 1024)
-    with Slide(path) as slide:
+    with open_source(path) as slide:
         tissue = slide.tissue().tiles[0]
     assert tissue[:, :4].all()
     assert not tissue[:, 5:].any()  # JPEG may smear the border of glass

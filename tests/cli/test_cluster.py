@@ -11,7 +11,7 @@ import tifffile
 
 from tests.cli.conftest import Cli, fails, listing
 from tests.dask_cluster import DaskCluster
-from wsicomp.pipeline import batch, cluster
+from wsicomp.pipeline import cluster
 from wsicomp.store.verify import verify
 
 MODEL = ("--model", "perticarari2023")
@@ -27,7 +27,7 @@ def dask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskCluster]:
 
 @pytest.fixture(autouse=True)
 def _no_probe(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch, "probe", lambda _: None)
+    monkeypatch.setattr("wsicomp.slides.probe.probe", lambda _: None)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ import tifffile
 
 from tests.cli.conftest import Cli, fails, listing
 from tests.factories import tissue_image
-from wsicomp.pipeline import batch
 from wsicomp.pipeline.decode import decode_pyramid
 from wsicomp.pipeline.tiff import PyramidLevel, write_pyramid
 from wsicomp.pipeline.view import LatentSlide
@@ -33,7 +32,7 @@ STATUS = "wsicomp-status.jsonl"
 @pytest.fixture
 def no_probe(monkeypatch: pytest.MonkeyPatch) -> None:
     """Slides that are known to be sound need no child process to find that out."""
-    monkeypatch.setattr(batch, "probe", lambda _: None)
+    monkeypatch.setattr("wsicomp.slides.probe.probe", lambda _: None)
 
 
 @pytest.fixture

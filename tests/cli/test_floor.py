@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 from tests.cli.conftest import Cli, fails
-from wsicomp.pipeline import batch
 from wsicomp.pipeline.view import LatentSlide
 from wsicomp.store.floored import IN_JPEGXL
 from wsicomp.store.reader import StoreReader
@@ -21,7 +20,7 @@ STUDY = "perticarari2023"
 
 @pytest.fixture(autouse=True)
 def _no_probe(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch, "probe", lambda _: None)
+    monkeypatch.setattr("wsicomp.slides.probe.probe", lambda _: None)
 
 
 @pytest.fixture

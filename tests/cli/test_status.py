@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Cli, fails
-from wsicomp.pipeline import batch
 from wsicomp.store.reader import StoreReader
 
 OPTIONS = ("--model", "perticarari2023", "--depth", "4")
@@ -16,7 +15,7 @@ OPTIONS = ("--model", "perticarari2023", "--depth", "4")
 
 @pytest.fixture(autouse=True)
 def _no_probe(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch, "probe", lambda _: None)
+    monkeypatch.setattr("wsicomp.slides.probe.probe", lambda _: None)
     for name in ("ID", "MIN", "MAX", "COUNT", "STEP"):
         monkeypatch.delenv(f"SLURM_ARRAY_TASK_{name}", raising=False)
 

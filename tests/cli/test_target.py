@@ -8,12 +8,11 @@ import pytest
 
 from tests.cli.conftest import Cli
 from tests.factories import tissue_slide
-from wsicomp.pipeline import batch
 
 
 @pytest.fixture(autouse=True)
 def _no_probe(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch, "probe", lambda _: None)
+    monkeypatch.setattr("wsicomp.slides.probe.probe", lambda _: None)
 
 
 def test_a_limit_picks_depth_and_quality(cli: Cli, slide: Path, wsic_weights: Path) -> None:

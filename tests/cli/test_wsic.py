@@ -10,14 +10,13 @@ from PIL import Image
 
 from tests.cli.conftest import Cli, fails
 from wsicomp.codec import zarr_rans
-from wsicomp.pipeline import batch
 from wsicomp.pipeline.view import LatentSlide
 from wsicomp.store.reader import StoreReader
 
 
 @pytest.fixture(autouse=True)
 def _no_probe(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch, "probe", lambda _: None)
+    monkeypatch.setattr("wsicomp.slides.probe.probe", lambda _: None)
 
 
 @pytest.fixture

@@ -12,12 +12,12 @@ import pytest
 
 from tests.pipeline.sources import files_of
 from wsicomp.errors import ConfigError, SlideError, StoreError
-from wsicomp.pipeline import batch
-from wsicomp.pipeline.batch import Job, Outcome, SlideSettings, plan, run
+from wsicomp.pipeline.batch import Job, Outcome, plan, run
 from wsicomp.pipeline.floor import Floor
 from wsicomp.pipeline.resources import Resources
 from wsicomp.pipeline.target import FixedCodec
 from wsicomp.pipeline.tile_codec import TileCodec
+from wsicomp.slides import SourceSettings
 from wsicomp.store.reader import StoreReader
 
 CodecAt = Callable[[int], TileCodec]
@@ -26,7 +26,7 @@ CodecAt = Callable[[int], TileCodec]
 @pytest.fixture(autouse=True)
 def _no_probe(monkeypatch: pytest.MonkeyPatch) -> None:
     """A child process for each slide is of use where slides may be damaged; the command's tests have such."""
-    monkeypatch.setattr(batch, "probe", lambda _: None)
+    monkeypatch.setattr("wsicomp.slides.probe.probe", lambda _: None)
 
 
 @pytest.fixture
@@ -84,10 +84,10 @@ def test_a_folder_without_slides_is_refused(tmp_path: Path) -> None:
         plan([tmp_path], None)
 
 
-def outcomes(slide: Path, codec: TileCodec, settings: SlideSettings | None = None, **options: Any) -> list[Outcome]:
+def outcomes(slide: Path, codec: TileCodec, settings: SourceSettings | None = None, **options: Any) -> list[Outcome]:
     jobs = [Job(slide, slide.with_suffix(".zarr"))]
     return list(
-        run(jobs, FixedCodec(codec), settings or SlideSettings(tissue_only=False), resources=Resources(2), **options)
+        run(jobs, FixedCodec(codec), settings or SourceSettings(tissue_only=False), resources=Resources(2), **options)
     )
 
 
@@ -139,7 +139,7 @@ def test_resume_does_not_take_a_store_of_other_settings_for_done(
 ) -> None:
     outcomes(slide, codec_at(3))
     before = files_of(slide.parent)
-    (outcome,) = outcomes(slide, codec_at(depth), SlideSettings(**settings), resume=True)
+    (outcome,) = outcomes(slide, codec_at(depth), SourceSettings(**settings), resume=True)
     assert isinstance(outcome.error, ConfigError)
     assert "other settings" in str(outcome.error)
     assert files_of(slide.parent) == before
@@ -183,7 +183,7 @@ def test_what_goes_wrong_with_one_touches_no_other(slide: Path, codec_at: CodecA
     bad = slide.with_name("bad.svs")
     bad.write_bytes(b"no slide at all")
     jobs = [Job(path, path.with_suffix(".zarr")) for path in (slide, bad, other)]
-    found = list(run(jobs, FixedCodec(codec_at(4)), SlideSettings(), resources=Resources(2)))
+    found = list(run(jobs, FixedCodec(codec_at(4)), SourceSettings(), resources=Resources(2)))
     assert [outcome.status for outcome in found] == ["ok", "failed", "ok"]
     assert isinstance(found[1].error, SlideError)
     assert not bad.with_suffix(".zarr").exists()

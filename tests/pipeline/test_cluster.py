@@ -17,17 +17,17 @@ import pytest
 from tests.factories import tissue_slide
 from tests.pipeline.sources import files_of
 from wsicomp.errors import ConfigError, SlideError, StoreError, WeightsMismatch, WsicompError
-from wsicomp.pipeline.batch import SlideSettings
 from wsicomp.pipeline.cluster import Cluster, ClusterEngine, Kept, Recipe, RowDone, RowTask, encode_row
 from wsicomp.pipeline.encode import ShardRow, encode_source, header_of, rows_of
 from wsicomp.pipeline.floor import Floor
 from wsicomp.pipeline.resources import Resources
 from wsicomp.pipeline.tile_codec import TileCodec
 from wsicomp.progress import Progress
+from wsicomp.slides import SourceSettings, open_source
 from wsicomp.store.writer import StoreWriter
 
 CodecAt = Callable[[int], TileCodec]
-SETTINGS = SlideSettings(tile_size=32, max_levels=2)
+SETTINGS = SourceSettings(tile_size=32, max_levels=2)
 RECIPE = Recipe("perticarari2023", "cpu", Resources(2))
 ROW = ShardRow(0, range(16), np.ones((16, 13), np.bool_))
 
@@ -62,7 +62,7 @@ class Here:
 
 
 def encode(slide: Path, store: Path, codec: TileCodec, floor: Floor | None = None, engine: Any = None) -> Any:
-    with SETTINGS.open(slide) as source:
+    with open_source(slide, SETTINGS) as source:
         return encode_source(source, store, codec, floor=floor, engine=engine)
 
 
@@ -169,7 +169,7 @@ def test_the_last_few_are_kept() -> None:
 
 
 def test_rows_cover_the_tissue_and_no_row_is_glass(slide: Path, codec_at: CodecAt) -> None:
-    with SETTINGS.open(slide) as source:
+    with open_source(slide, SETTINGS) as source:
         mask = source.tissue()
         rows = list(rows_of(source, mask))
         header = header_of(source, mask, codec_at(3))

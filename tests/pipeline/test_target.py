@@ -13,11 +13,12 @@ from tests.pipeline.sources import PictureSource, picture
 from wsicomp.errors import ConfigError, StoreTooLarge
 from wsicomp.models.registry import LoadedModel, load_model
 from wsicomp.pipeline import batch, target
-from wsicomp.pipeline.batch import Job, SlideSettings, run
+from wsicomp.pipeline.batch import Job, run
 from wsicomp.pipeline.encode import encode_source
 from wsicomp.pipeline.resources import Resources
 from wsicomp.pipeline.target import FINEST, Setting, Target, TargetedCodec, choose, draw_sample, last_true
 from wsicomp.pipeline.tile_codec import TileCodec
+from wsicomp.slides import SourceSettings
 
 
 @pytest.fixture(scope="module")
@@ -111,13 +112,13 @@ def test_a_sample_knows_what_lies_on_the_slide(source: PictureSource) -> None:
 
 def outcome_of(slide: Path, choice: TargetedCodec, **options: Any) -> batch.Outcome:
     jobs = [Job(slide, slide.with_suffix(".zarr"))]
-    (outcome,) = run(jobs, choice, SlideSettings(tissue_only=False), resources=Resources(1), **options)
+    (outcome,) = run(jobs, choice, SourceSettings(tissue_only=False), resources=Resources(1), **options)
     return outcome
 
 
 @pytest.fixture
 def slide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(batch, "probe", lambda _: None)
+    monkeypatch.setattr("wsicomp.slides.probe.probe", lambda _: None)
     return tissue_slide(tmp_path / "slide.svs", 520, 300, downsamples=())
 
 
@@ -136,7 +137,7 @@ def test_a_limit_of_bytes_is_never_passed(
     (outcome,) = run(
         [Job(slide, store)],
         choice,
-        SlideSettings(tissue_only=False),
+        SourceSettings(tissue_only=False),
         resources=Resources(1),
         overwrite=True,
         zipped=zipped,

@@ -15,7 +15,6 @@ import pytest
 
 from tests.dask_cluster import DaskCluster
 from wsicomp.cli.main import execute
-from wsicomp.pipeline import batch
 from wsicomp.store.manifest import MANIFEST
 
 OPTIONS = ("--model", "perticarari2023", "--depth", "3", "--tile-size", "16", "--all-tiles", "--device", "cpu")
@@ -32,7 +31,7 @@ def dask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskCluster]:
 
 @pytest.fixture(autouse=True)
 def _no_probe(monkeypatch: pytest.MonkeyPatch, one_torch_thread: None) -> None:
-    monkeypatch.setattr(batch, "probe", lambda _: None)
+    monkeypatch.setattr("wsicomp.slides.probe.probe", lambda _: None)
 
 
 def wait_for(happened: Callable[[], object]) -> None:

@@ -17,6 +17,7 @@ from tests.factories import tissue_slide
 from wsicomp.errors import SlideError
 from wsicomp.slides.describe import describe
 from wsicomp.slides.probe import probe
+from wsicomp.slides.settings import SourceSettings
 from wsicomp.slides.slide import Slide
 
 
@@ -107,7 +108,10 @@ def damaged_svs(tmp_path: Path) -> Path:
 
 
 def test_damaged_tile_is_named_and_spares_the_others(damaged_svs: Path, tissue_svs: Path) -> None:
-    with Slide(damaged_svs, tile_size=240) as slide, Slide(tissue_svs, tile_size=240) as sound:
+    with (
+        Slide(damaged_svs, SourceSettings(tile_size=240)) as slide,
+        Slide(tissue_svs, SourceSettings(tile_size=240)) as sound,
+    ):
         for _ in range(2):
             with pytest.raises(SlideError, match=re.escape(f"{damaged_svs}: level 0 tile (2, 3) cannot be read")):
                 slide.read_tile(0, 2, 3)
@@ -115,7 +119,7 @@ def test_damaged_tile_is_named_and_spares_the_others(damaged_svs: Path, tissue_s
 
 
 def test_damage_met_by_one_thread_does_not_reach_the_others(damaged_svs: Path) -> None:
-    with Slide(damaged_svs, tile_size=240) as slide:
+    with Slide(damaged_svs, SourceSettings(tile_size=240)) as slide:
         places = [tile for tile in slide.levels[0].grid(240) for _ in range(3)]
 
         def fails(row: int, col: int) -> bool:

@@ -13,6 +13,7 @@ from tests.factories import CANARIES, LABEL_RGB, MACRO_RGB, THUMBNAIL_RGB
 from wsicomp.errors import ConfigError
 from wsicomp.slides.describe import describe
 from wsicomp.slides.probe import probe
+from wsicomp.slides.settings import SourceSettings
 from wsicomp.slides.slide import Slide
 
 
@@ -71,7 +72,7 @@ def test_source_holds_no_free_text_and_reads_no_associated_image(
 
 def test_error_messages_hold_no_free_text(canary_svs: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ConfigError) as caught:
-        Slide(canary_svs, mpp=0.1)
+        Slide(canary_svs, SourceSettings(mpp=0.1))
     assert_clean(str(caught.value))
     probe(canary_svs)
     output = capfd.readouterr()

@@ -19,6 +19,7 @@ from tests.factories import tissue_slide
 from wsicomp.errors import ConfigError
 from wsicomp.geometry import pyramid
 from wsicomp.slides.native import NativeSlide
+from wsicomp.slides.settings import SourceSettings
 from wsicomp.slides.slide import Slide
 from wsicomp.slides.source import TileSource
 from wsicomp.slides.svs import write_svs
@@ -79,13 +80,13 @@ def doctored(monkeypatch: pytest.MonkeyPatch) -> type[Doctored]:
 @settings(max_examples=8, deadline=None)
 @given(tile_size=st.integers(40, 1500))
 def test_stitched_tiles_are_the_whole_image(tissue_svs: Path, tile_size: int) -> None:
-    with Slide(tissue_svs, tile_size=tile_size) as slide:
+    with Slide(tissue_svs, SourceSettings(tile_size=tile_size)) as slide:
         np.testing.assert_array_equal(stitched(slide), native_rgb(tissue_svs))
 
 
 @pytest.mark.parametrize("tile_size", [64, 256])
 def test_coarse_levels_are_the_native_ones(tissue_svs: Path, tile_size: int) -> None:
-    with Slide(tissue_svs, tile_size=tile_size) as slide:
+    with Slide(tissue_svs, SourceSettings(tile_size=tile_size)) as slide:
         assert [level.downsample for level in slide.levels][:2] == [1, 4]
         assert slide.levels == pyramid(1400, 1100, tile_size)
         np.testing.assert_array_equal(stitched(slide, 1), native_rgb(tissue_svs, 1))
@@ -105,7 +106,7 @@ def test_rounded_level_sizes_do_not_shift_the_pixels(tmp_path: Path) -> None:
 def test_missing_native_levels_are_averaged_from_finer_ones(tmp_path: Path, downsamples: tuple[int, ...]) -> None:
     path = tissue_slide(tmp_path / "few.svs", 1000, 900, downsamples=downsamples)
     expected = block_means(native_rgb(path), 4)
-    with Slide(path, tile_size=128) as slide:
+    with Slide(path, SourceSettings(tile_size=128)) as slide:
         difference = stitched(slide, 1) - expected
     # From level 0 it is exact; a level between has been through JPEG once more.
     assert np.abs(difference).max() <= (60 if downsamples else 0.6)
@@ -115,7 +116,7 @@ def test_missing_native_levels_are_averaged_from_finer_ones(tmp_path: Path, down
 @pytest.mark.parametrize(("mpp", "step"), [(1.0, 2), (1.5, 3), (2.0, 4), (2.01, 4), (0.497, 1), (0.502, 1)])
 def test_mpp_of_whole_steps_averages_blocks(tmp_path: Path, mpp: float, step: int) -> None:
     path = tissue_slide(tmp_path / "flat.svs", 700, 600, mpp=0.5, downsamples=(4,))
-    with Slide(path, mpp=mpp, tile_size=64) as slide:
+    with Slide(path, SourceSettings(mpp=mpp, tile_size=64)) as slide:
         assert slide.info.mpp == pytest.approx((0.5 * step, 0.5 * step))
         assert (slide.levels[0].width_px, slide.levels[0].height_px) == (700 // step, 600 // step)
         if step == 4:
@@ -130,7 +131,7 @@ def test_mpp_of_fractional_steps_keeps_the_mean_and_the_place(tmp_path: Path) ->
     ramp[..., 1] = np.linspace(30, 230, 300).round()[:, None]
     path = tmp_path / "ramp.svs"
     write_svs(path, ramp, mpp=0.5, jpeg_quality=100, downsamples=())
-    with Slide(path, mpp=0.8, tile_size=48) as slide:
+    with Slide(path, SourceSettings(mpp=0.8, tile_size=48)) as slide:
         image = stitched(slide)
         assert slide.info.mpp == pytest.approx((0.8, 0.8))
         assert image.shape == (187, 250, 3)
@@ -142,12 +143,20 @@ def test_mpp_of_fractional_steps_keeps_the_mean_and_the_place(tmp_path: Path) ->
 @pytest.mark.parametrize("mpp", [0.49, 0.25, 0.0, -1.0, float("nan"), float("inf")])
 def test_mpp_out_of_reach_is_refused(tissue_svs: Path, mpp: float) -> None:
     with pytest.raises(ConfigError, match="0.5" if mpp in (0.49, 0.25) else "positive"):
-        Slide(tissue_svs, mpp=mpp)
+        Slide(tissue_svs, SourceSettings(mpp=mpp))
 
 
-def test_mpp_that_leaves_no_pixel_is_refused(tissue_svs: Path) -> None:
-    with pytest.raises(ConfigError, match="less than one pixel"):
-        Slide(tissue_svs, mpp=1e6)
+@pytest.mark.parametrize(("mpp", "left"), [(1e6, "0 x 0"), (3.0, "233 x 183")])
+def test_mpp_that_leaves_less_than_one_tile_is_refused(tissue_svs: Path, mpp: float, left: str) -> None:
+    with pytest.raises(ConfigError, match=rf"mpp {mpp} leaves {left} pixels of the slide, less than one tile of 256"):
+        Slide(tissue_svs, SourceSettings(mpp=mpp))
+    with Slide(tissue_svs, SourceSettings(mpp=2.73)) as slide:
+        assert slide.levels[0].width_px == 256
+
+
+def test_a_slide_smaller_than_one_tile_is_read_at_its_own_resolution(tissue_svs: Path) -> None:
+    with Slide(tissue_svs, SourceSettings(mpp=0.5, tile_size=2048)) as slide:
+        assert slide.levels[0].width_px == 1400
 
 
 def test_slide_without_mpp_opens_in_pixels_only(tissue_svs: Path, doctored: type[Doctored]) -> None:
@@ -156,7 +165,7 @@ def test_slide_without_mpp_opens_in_pixels_only(tissue_svs: Path, doctored: type
         assert slide.info.mpp is None
         assert slide.tissue().rule["overview_downsample"] == 16
     with pytest.raises(ConfigError, match="does not say its micrometres"):
-        Slide(tissue_svs, mpp=1.0)
+        Slide(tissue_svs, SourceSettings(mpp=1.0))
 
 
 @pytest.mark.parametrize("value", ["zero", "-1", "nan", "inf", "0"])
@@ -172,11 +181,11 @@ def test_nonsense_numbers_are_no_numbers(tissue_svs: Path, doctored: type[Doctor
 )
 def test_settings_out_of_range_are_refused(tissue_svs: Path, setting: dict[str, int]) -> None:
     with pytest.raises(ConfigError, match=str(next(iter(setting.values())))):
-        Slide(tissue_svs, **setting)  # type: ignore[arg-type]
+        Slide(tissue_svs, SourceSettings(**setting))  # type: ignore[arg-type]
 
 
 def test_max_levels_and_unknown_tiles(tissue_svs: Path) -> None:
-    with Slide(tissue_svs, max_levels=1) as slide:
+    with Slide(tissue_svs, SourceSettings(max_levels=1)) as slide:
         assert len(slide.levels) == 1
         for place in [(1, 0, 0), (-1, 0, 0), (0, 5, 0), (0, 0, 6), (0, -1, 0)]:
             with pytest.raises(IndexError):
@@ -227,7 +236,7 @@ def test_alpha_lies_over_the_background(
 def test_unscanned_area_is_glass(tissue_svs: Path, doctored: type[Doctored]) -> None:
     doctored.changed = {"openslide.background-color": "000000"}
     doctored.transparent_from_x = 1024
-    with Slide(tissue_svs, tile_size=128) as slide:
+    with Slide(tissue_svs, SourceSettings(tile_size=128)) as slide:
         assert not slide.tissue().tiles[0][:, 9:].any()
         assert slide.tissue().tiles[0].any()
 
@@ -257,7 +266,7 @@ def test_no_read_is_larger_than_four_megapixels(
         return read_region(self, location, level, size)
 
     monkeypatch.setattr(Doctored, "read_region", counted)
-    with Slide(path, reader="openslide") as slide:
+    with Slide(path, SourceSettings(reader="openslide")) as slide:
         slide.tissue()
         slide.read_tile(len(slide.levels) - 1, 0, 0)
     assert max(sizes) <= 2**22
@@ -275,7 +284,7 @@ def test_lattice_beyond_the_level_repeats_its_edge(tissue_svs: Path) -> None:
 
 
 def test_tiles_read_by_many_threads_are_the_same(tissue_svs: Path) -> None:
-    with Slide(tissue_svs, tile_size=64) as slide:
+    with Slide(tissue_svs, SourceSettings(tile_size=64)) as slide:
         places = [(level.index, tile.row, tile.col) for level in slide.levels for tile in level.grid(64)]
         alone = [slide.read_tile(*place) for place in places]
         with ThreadPoolExecutor(8) as pool:
@@ -309,7 +318,7 @@ def test_source_bytes_count_a_folder_of_parts(tmp_path: Path, vendor: str, extra
 @pytest.mark.parametrize("vendor", ["aperio", "hamamatsu"])
 def test_real_tiles_equal_read_region(real_slides: dict[str, Path], vendor: str) -> None:
     path = real_slides[vendor]
-    with Slide(path, tile_size=512) as slide:
+    with Slide(path, SourceSettings(tile_size=512)) as slide:
         assert slide.info.vendor == vendor
         np.testing.assert_array_equal(stitched(slide), native_rgb(path))
         with openslide.OpenSlide(path) as reference:
@@ -328,7 +337,7 @@ def test_real_mpp_is_reached(real_slides: dict[str, Path], vendor: str, own: flo
     with Slide(real_slides[vendor]) as slide:
         assert slide.info.mpp == pytest.approx((own, own))
         width = slide.levels[0].width_px
-    with Slide(real_slides[vendor], mpp=0.7) as slide:
+    with Slide(real_slides[vendor], SourceSettings(mpp=0.7)) as slide:
         assert slide.info.mpp == pytest.approx((0.7, 0.7))
         assert slide.levels[0].width_px == int(width * own / 0.7)
         slide.read_tile(0, 1, 1)

@@ -16,6 +16,7 @@ from tests.factories import tissue_slide
 from wsicomp.errors import SlideError
 from wsicomp.slides import tiff_tiles
 from wsicomp.slides.native import SAME_GREY, NativeSlide
+from wsicomp.slides.settings import SourceSettings
 from wsicomp.slides.slide import Slide
 from wsicomp.slides.tiff_tiles import TiffTiles
 
@@ -59,7 +60,7 @@ def test_what_leaves_the_level_is_left_to_openslide(
 
 def test_every_tile_of_real_slides(real_slides: dict[str, Path]) -> None:
     for path in real_slides.values():
-        with Slide(path) as slide, Slide(path, reader="openslide") as shown:
+        with Slide(path) as slide, Slide(path, SourceSettings(reader="openslide")) as shown:
             for level in slide.levels:
                 grid = level.grid(slide.tile_size)
                 for row in range(0, grid.rows, 3):
@@ -69,7 +70,7 @@ def test_every_tile_of_real_slides(real_slides: dict[str, Path]) -> None:
 
 
 def test_the_aperio_slide_is_read_directly(real_slides: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    with Slide(real_slides["aperio"], reader="tiff") as slide:
+    with Slide(real_slides["aperio"], SourceSettings(reader="tiff")) as slide:
 
         def refuse(*_: object) -> None:
             raise AssertionError("OpenSlide was asked")
@@ -77,7 +78,7 @@ def test_the_aperio_slide_is_read_directly(real_slides: dict[str, Path], monkeyp
         monkeypatch.setattr(NativeSlide, "_read_openslide", refuse)
         assert slide.read_tile(0, 1, 1).shape == (256, 256, 3)
     with pytest.raises(SlideError, match="is no TIFF of JPEG tiles that can be read directly; use --reader auto"):
-        Slide(real_slides["hamamatsu"], reader="tiff")
+        Slide(real_slides["hamamatsu"], SourceSettings(reader="tiff"))
 
 
 def first_page(path: Path) -> tifffile.TiffPage:
@@ -123,10 +124,10 @@ def test_pixels_that_differ_from_openslides_are_not_used(tissue_svs: Path, monke
         return None if region is None else 255 - region
 
     monkeypatch.setattr(TiffTiles, "read", inverted)
-    with Slide(tissue_svs) as slide, Slide(tissue_svs, reader="openslide") as shown:
+    with Slide(tissue_svs) as slide, Slide(tissue_svs, SourceSettings(reader="openslide")) as shown:
         np.testing.assert_array_equal(slide.read_tile(0, 1, 1), shown.read_tile(0, 1, 1))
     with pytest.raises(SlideError, match="use --reader auto"):
-        Slide(tissue_svs, reader="tiff")
+        Slide(tissue_svs, SourceSettings(reader="tiff"))
 
 
 def test_the_cache_is_bounded_and_serves_neighbours(

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.factories import GLASS_RGB, glass, huge_slide, tissue_image
+from wsicomp.slides.settings import SourceSettings
 from wsicomp.slides.slide import Slide
 from wsicomp.slides.svs import write_svs
 
@@ -19,7 +20,7 @@ SPECK_UM = 16
 
 
 def test_tissue_tiles_are_kept_and_most_glass_is_found(tissue_svs: Path) -> None:
-    with Slide(tissue_svs, tile_size=128) as slide:
+    with Slide(tissue_svs, SourceSettings(tile_size=128)) as slide:
         mask = slide.tissue()
         tissue = mask.tiles[0]
         # The picture lies at x 300..812, y 260..772.
@@ -32,7 +33,7 @@ def test_tissue_tiles_are_kept_and_most_glass_is_found(tissue_svs: Path) -> None
 
 
 def test_each_level_has_a_mask_that_covers_the_finer_one(tissue_svs: Path) -> None:
-    with Slide(tissue_svs, tile_size=64) as slide:
+    with Slide(tissue_svs, SourceSettings(tile_size=64)) as slide:
         masks = slide.tissue().tiles
         assert [mask.shape for mask in masks] == [(g.rows, g.cols) for g in (lv.grid(64) for lv in slide.levels)]
         for fine, coarse in pairwise(masks):
@@ -57,7 +58,7 @@ def test_speck_of_16_um_survives_at_any_offset(
     image[y : y + side, x : x + side] = colour
     path = tmp_path / "speck.svs"
     write_svs(path, image, mpp=0.5, downsamples=natives)
-    with Slide(path, tile_size=64) as slide:
+    with Slide(path, SourceSettings(tile_size=64)) as slide:
         tissue = slide.tissue().tiles[0]
         assert tissue[y // 64 : (y + side - 1) // 64 + 1, x // 64 : (x + side - 1) // 64 + 1].all()
         assert tissue.sum() <= 16
@@ -71,9 +72,9 @@ def test_speck_survives_at_other_resolutions(tmp_path: Path, mpp: float) -> None
     image[301 : 301 + side, 211 : 211 + side] = (200, 160, 190)
     path = tmp_path / "speck.svs"
     write_svs(path, image, mpp=mpp)
-    with Slide(path, tile_size=128) as slide:
+    with Slide(path, SourceSettings(tile_size=128)) as slide:
         assert slide.tissue().tiles[0][301 // 128, 211 // 128]
-    with Slide(path, mpp=mpp * 3.3, tile_size=64) as slide:
+    with Slide(path, SourceSettings(mpp=mpp * 3.3, tile_size=64)) as slide:
         assert slide.tissue().tiles[0][int(301 / 3.3) // 64, int(211 / 3.3) // 64]
 
 
@@ -93,7 +94,7 @@ def test_threshold_decides_what_is_faint(tmp_path: Path) -> None:
     write_svs(path, image, mpp=0.5)
     shares = []
     for threshold in (0, 10, 40):
-        with Slide(path, tile_size=64, tissue_threshold=threshold) as slide:
+        with Slide(path, SourceSettings(tile_size=64, tissue_threshold=threshold)) as slide:
             shares.append(float(slide.tissue().tiles[0].mean()))
     assert shares[0] > shares[1] > shares[2] == 0
 
@@ -110,7 +111,7 @@ def test_without_plausible_glass_everything_is_tissue(tmp_path: Path, kind: str)
     }[kind]
     path = tmp_path / "none.svs"
     write_svs(path, image, mpp=0.5)
-    with Slide(path, tile_size=64) as slide:
+    with Slide(path, SourceSettings(tile_size=64)) as slide:
         mask = slide.tissue()
         assert all(tiles.all() for tiles in mask.tiles)
         assert mask.rule["method"] == "no-plausible-glass"
@@ -118,7 +119,7 @@ def test_without_plausible_glass_everything_is_tissue(tmp_path: Path, kind: str)
 
 
 def test_all_tiles_reads_nothing(tissue_svs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with Slide(tissue_svs, tissue_only=False) as slide:
+    with Slide(tissue_svs, SourceSettings(tissue_only=False)) as slide:
         slide.close()
         mask = slide.tissue()
     assert all(tiles.all() for tiles in mask.tiles)

@@ -15,6 +15,7 @@ from wsicomp.cli.encoded import line_of, record_of
 from wsicomp.cli.options import DeviceOption, LatentDtypeOption, ModelOption, OverwriteOption, QualityOption
 from wsicomp.cli.signals import deferred
 from wsicomp.progress import Progress
+from wsicomp.slides.settings import DEFAULT_TISSUE_THRESHOLD
 
 if TYPE_CHECKING:
     from wsicomp.pipeline.batch import Job, Outcome
@@ -82,11 +83,11 @@ def encode(
     ] = None,
     tissue: Annotated[bool, typer.Option("--tissue/--all-tiles", help="Leave out glass, or code every tile.")] = True,
     tissue_threshold: Annotated[
-        int | None,
+        int,
         typer.Option(
             "--tissue-threshold", min=0, max=255, help="Grey levels from the glass colour that make a tile tissue."
         ),
-    ] = None,
+    ] = DEFAULT_TISSUE_THRESHOLD,
     min_psnr: Annotated[
         float | None,
         typer.Option(
@@ -185,7 +186,8 @@ def encode(
     from wsicomp.pipeline.staging import Stage
     from wsicomp.pipeline.status import StatusLog
     from wsicomp.pipeline.target import Target, codec_choice
-    from wsicomp.slides.native import check_reader
+    from wsicomp.slides import SourceSettings
+    from wsicomp.slides.settings import check_reader
 
     if overwrite and resume:
         raise ConfigError("--overwrite and --resume exclude each other: replace every store, or keep complete ones")
@@ -202,7 +204,7 @@ def encode(
     planned = _planned(slides or [], manifest, output, zipped=zipped, check_slides=not skip_errors)
     share = _share(shard, len(planned))
     jobs = planned if share is None else share.of(planned)
-    settings = batch.SlideSettings(mpp, tile_size, levels, tissue, tissue_threshold, check_reader(reader))
+    settings = SourceSettings(mpp, tile_size, levels, tissue, tissue_threshold, check_reader(reader))
 
     def warn(message: str) -> None:
         log(f"wsicomp: warning: {message}")

@@ -86,11 +86,11 @@ def _fidelity(store: Path, against: Path, model: str | None, device: str, progre
     from wsicomp.evaluation.against import compare
     from wsicomp.models.device import resolve_device
     from wsicomp.pipeline.view import LatentSlide
-    from wsicomp.slides.slide import Slide
+    from wsicomp.slides import SourceSettings, open_source
 
     with LatentSlide(store, weights=model, device=resolve_device(device)) as latent:
         mpp = math.sqrt(math.prod(latent.header.mpp)) if latent.header.mpp is not None else None
-        with Slide(against, mpp=mpp, tile_size=latent.header.tile_size) as slide:
+        with open_source(against, SourceSettings(mpp=mpp, tile_size=latent.header.tile_size)) as slide:
             return [asdict(level) for level in compare(latent, slide, progress=progress)]
 
 

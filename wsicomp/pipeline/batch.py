@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from wsicomp.disk import explain
 from wsicomp.errors import ConfigError, SlideError, StoreError, StoreTooLarge, WsicompError
@@ -25,9 +25,9 @@ from wsicomp.pipeline.resources import UNBOUND, Resources
 from wsicomp.pipeline.staging import Stage
 from wsicomp.pipeline.target import CodecChoice
 from wsicomp.progress import Progress, silent
-from wsicomp.slides.native import Reader
-from wsicomp.slides.probe import probe
-from wsicomp.slides.slide import SAME_MPP, Slide
+from wsicomp.slides import SourceSettings, open_source
+from wsicomp.slides.settings import SAME_MPP
+from wsicomp.slides.source import Source, TileSource
 from wsicomp.store.reader import StoreReader
 from wsicomp.store.verify import verify
 
@@ -35,7 +35,6 @@ __all__ = [
     "SLIDE_SUFFIXES",
     "Job",
     "Outcome",
-    "SlideSettings",
     "check_stores",
     "encode_within",
     "plan",
@@ -69,39 +68,6 @@ class Outcome:
     status: Literal["ok", "skipped", "failed"]
     encoded: Encoded | None = None
     error: WsicompError | None = None
-
-
-@dataclass(frozen=True)
-class SlideSettings:
-    """How slides are read; the fields are those of `wsicomp.slides.slide.Slide`."""
-
-    mpp: float | None = None
-    tile_size: int = 256
-    max_levels: int | None = None
-    tissue_only: bool = True
-    tissue_threshold: int | None = None
-    reader: Reader = "auto"
-
-    def open(self, path: Path) -> Slide:
-        """Open a slide with these settings.
-
-        Raises
-        ------
-        SlideError
-            If it cannot be opened.
-        ConfigError
-            If the settings do not fit it.
-        """
-        threshold: dict[str, Any] = {} if self.tissue_threshold is None else {"tissue_threshold": self.tissue_threshold}
-        return Slide(
-            path,
-            mpp=self.mpp,
-            tile_size=self.tile_size,
-            max_levels=self.max_levels,
-            tissue_only=self.tissue_only,
-            reader=self.reader,
-            **threshold,
-        )
 
 
 def plan(inputs: Sequence[Path], output: Path | None, *, zipped: bool = False) -> list[Job]:
@@ -165,7 +131,7 @@ def check_stores(jobs: Sequence[Job]) -> None:
 def run(
     jobs: Sequence[Job],
     choice: CodecChoice,
-    settings: SlideSettings,
+    settings: SourceSettings,
     *,
     floor: Floor | None = None,
     overwrite: bool = False,
@@ -173,7 +139,7 @@ def run(
     zipped: bool = False,
     resources: Resources,
     stage: Stage | None = None,
-    engine: Callable[[Job, SlideSettings], Engine | None] = lambda job, settings: None,
+    engine: Callable[[Job, SourceSettings], Engine | None] = lambda job, settings: None,
     started: Callable[[Job], None] = lambda job: None,
     progress: Callable[[Job], Progress] = lambda job: silent,
     warn: Callable[[str], None] = lambda message: None,
@@ -218,8 +184,7 @@ def run(
                     path = stack.enter_context(stage.local(job.slide))
                     if following is not None and not (resume and following.store.exists()):
                         stage.ahead(following.slide)
-                probe(path)
-                slide = stack.enter_context(own.open(path))
+                slide = stack.enter_context(open_source(path, own))
                 if slide.info.mpp is None:
                     warn(f"{job.slide}: does not say its micrometres per pixel; encoded in pixels")
                 job.store.parent.mkdir(parents=True, exist_ok=True)
@@ -242,7 +207,7 @@ def run(
 
 
 def encode_within(
-    slide: Slide,
+    slide: TileSource,
     store: Path,
     choice: CodecChoice,
     *,
@@ -287,7 +252,7 @@ def encode_within(
     raise too_large or AssertionError("no try was made")
 
 
-def finished(job: Job, choice: CodecChoice, settings: SlideSettings, floor: Floor | None = None) -> Encoded | None:
+def finished(job: Job, choice: CodecChoice, settings: SourceSettings, floor: Floor | None = None) -> Encoded | None:
     """Describe a job's store, if it stands there already and every byte of it is sound; None if not.
 
     Raises
@@ -306,9 +271,8 @@ def finished(job: Job, choice: CodecChoice, settings: SlideSettings, floor: Floo
     if not job.slide.exists():
         raise SlideError(f"{job.slide}: there is no such file; check the path")
 
-    def opened() -> Slide:
-        probe(job.slide)
-        return settings.open(job.slide)
+    def opened() -> Source:
+        return open_source(job.slide, settings)
 
     differs = not choice.made(header, store_bytes, opened) or header.tile_size != settings.tile_size
     differs |= header.floor != (None if floor is None else floor.record)

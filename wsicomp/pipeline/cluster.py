@@ -30,12 +30,13 @@ from wsicomp._version import __version__
 from wsicomp.disk import explain
 from wsicomp.errors import ConfigError, SlideError, StoreError, WsicompError
 from wsicomp.models.device import resolve_device
-from wsicomp.pipeline.batch import Job, SlideSettings
+from wsicomp.pipeline.batch import Job
 from wsicomp.pipeline.encode import ShardRow, encode_rows
 from wsicomp.pipeline.floor import Floor, FloorCoder
 from wsicomp.pipeline.resources import Resources
 from wsicomp.pipeline.tile_codec import TileCodec
 from wsicomp.progress import Progress
+from wsicomp.slides import SourceSettings, open_source
 from wsicomp.store.shared import SharedShards, SharedStore, WrittenShard
 from wsicomp.store.writer import StoreWriter
 
@@ -93,7 +94,7 @@ class RowTask:
 
     slide: Path
     modified_ns: int
-    settings: SlideSettings
+    settings: SourceSettings
     recipe: Recipe
     store: SharedStore
     row: ShardRow
@@ -159,7 +160,7 @@ class Cluster:
             self._client.close()
             self._client = None
 
-    def engine(self, job: Job, settings: SlideSettings) -> ClusterEngine:
+    def engine(self, job: Job, settings: SourceSettings) -> ClusterEngine:
         """Return what encodes one slide."""
         if self._client is None:
             raise ValueError("the cluster has not been entered")
@@ -179,7 +180,7 @@ class ClusterEngine:
         How workers encode.
     """
 
-    def __init__(self, client: Client, slide: Path, settings: SlideSettings, recipe: Recipe) -> None:
+    def __init__(self, client: Client, slide: Path, settings: SourceSettings, recipe: Recipe) -> None:
         self._client = client
         self._slide = slide.absolute()
         self._settings = settings
@@ -312,7 +313,7 @@ def encode_row(task: RowTask) -> RowDone:
         if header.created_by != f"wsicomp {__version__}":
             raise ConfigError(f"a worker has wsicomp {__version__}, not {header.created_by}; install one everywhere")
         key = task.slide, task.settings, task.modified_ns
-        slide = _slides.get(key, lambda: task.settings.open(task.slide))
+        slide = _slides.get(key, lambda: open_source(task.slide, task.settings))
         if (slide.levels, slide.info.source_bytes) != (header.levels, header.source_bytes):
             raise SlideError(f"{task.slide}: is another file on a worker; give a path on storage that all share")
         codec, coder = _coders.get(coder_key(task), lambda: coder_of(task))

@@ -1,1 +1,11 @@
-"""Pixels in: slides opened, read and masked; knows nothing of networks and stores."""
+"""Pixels in: slides opened, read and masked.
+
+    open_source(path, SourceSettings(...)) -> Source: levels, tissue, tiles
+
+`open_source` is the one way in. This room knows nothing of networks and stores.
+"""
+
+from wsicomp.slides.opening import open_source
+from wsicomp.slides.settings import SourceSettings
+
+__all__ = ["SourceSettings", "open_source"]

@@ -18,25 +18,23 @@ import math
 import os
 import re
 import threading
-from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self, get_args
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import openslide
 from numpy.typing import NDArray
 from PIL import Image
 
-from wsicomp.errors import ConfigError, SlideError
+from wsicomp.errors import SlideError
+from wsicomp.slides.fingerprint import parts_of
 from wsicomp.slides.resample import cell_means
+from wsicomp.slides.settings import Reader
 
 if TYPE_CHECKING:
     from wsicomp.slides.tiff_tiles import TiffTiles
 
-__all__ = ["READ_SIDE_PX", "NativeSlide", "Reader", "check_file", "check_reader"]
-
-Reader = Literal["auto", "openslide", "tiff"]
-"""How pixels are read: by OpenSlide, straight from a TIFF's JPEG tiles, or by whichever is faster and fits."""
+__all__ = ["READ_SIDE_PX", "NativeSlide", "check_file"]
 
 PLAIN_TIFF = frozenset({"aperio", "generic-tiff"})
 """Formats whose levels are plain grids of tiles; other makers' tiles overlap or are placed by metadata."""
@@ -47,21 +45,6 @@ SAME_GREY = 2
 
 READ_SIDE_PX = 1024
 """Side of the largest region asked of OpenSlide at once: 1 Mpx, so that memory does not grow with the averaged area."""
-
-
-def check_reader(reader: str) -> Reader:
-    """Return the name of a reader.
-
-    Raises
-    ------
-    ConfigError
-        If there is none of that name.
-    """
-    known: tuple[Reader, ...] = get_args(Reader)
-    for name in known:
-        if reader == name:
-            return name
-    raise ConfigError(f"reader {reader} is unknown; use auto, openslide or tiff")
 
 
 def check_file(path: str | os.PathLike[str]) -> None:
@@ -236,14 +219,8 @@ class NativeSlide:
 
     @property
     def source_bytes(self) -> int | None:
-        """Bytes on disk; None for formats of many files that the named one does not enumerate."""
-        path = Path(self.name)
-        total = path.stat().st_size
-        if self.vendor == "mirax":
-            return total + sum(part.stat().st_size for part in path.with_suffix("").rglob("*") if part.is_file())
-        if self.vendor == "dicom" or path.suffix.lower() in {".vms", ".vmu"}:
-            return None
-        return total
+        """Bytes on disk; None for a DICOM series, of which only the named file is known."""
+        return None if self.vendor == "dicom" else sum(part.stat().st_size for part in parts_of(self.name))
 
     def level_for(self, downsample: float, tolerance: float) -> int:
         """Coarsest native level that is not coarser than `downsample`, up to a relative `tolerance`."""

@@ -22,15 +22,14 @@ from numpy.typing import NDArray
 
 from wsicomp.errors import ConfigError
 from wsicomp.geometry import LEVEL_STEP, Level, pyramid
+from wsicomp.slides.fingerprint import fingerprint
 from wsicomp.slides.icc import anonymous_profile
-from wsicomp.slides.native import NativeSlide, Reader
+from wsicomp.slides.native import NativeSlide
+from wsicomp.slides.settings import SAME_MPP, SourceSettings
 from wsicomp.slides.source import SourceInfo, TissueMask
-from wsicomp.slides.tissue import DEFAULT_TISSUE_THRESHOLD, all_tissue, find_tissue
+from wsicomp.slides.tissue import all_tissue, find_tissue
 
 __all__ = ["Slide"]
-
-SAME_MPP = 0.01
-"""Relative difference under which two resolutions count as one: a scanner's own calibration is no better."""
 
 
 class Slide:
@@ -40,59 +39,32 @@ class Slide:
     ----------
     path
         Any file that OpenSlide opens.
-    mpp
-        Micrometres per pixel of the pyramid's base; the slide is area-downsampled to it. A native level within 1 % of
-        it is taken as it is (`info.mpp` then says that level's own). None keeps the slide's resolution.
-    tile_size
-        Side of a tile in pixels.
-    max_levels
-        Keep at most this many levels, at least 1; None keeps all.
-    tissue_only
-        Whether `tissue` looks for glass; if not, every tile is tissue.
-    tissue_threshold
-        Grey levels by which anything in a tile may depart from the glass colour before the tile is tissue, 0 to 255.
-    reader
-        "openslide", "tiff" for a TIFF's own JPEG tiles, or "auto" for the faster of the two that fits; all give the
-        same pixels, within a JPEG decoder's rounding.
+    settings
+        How it is read.
 
     Raises
     ------
     ConfigError
-        If a setting is out of range, or `mpp` is finer than the slide's or asked of a slide that does not say its own.
+        If `mpp` is finer than the slide's, leaves less than one tile, or is asked of a slide that does not say its own.
     SlideError
         If the file cannot be opened.
     """
 
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        mpp: float | None = None,
-        tile_size: int = 256,
-        max_levels: int | None = None,
-        tissue_only: bool = True,
-        tissue_threshold: int = DEFAULT_TISSUE_THRESHOLD,
-        reader: Reader = "auto",
-    ) -> None:
-        if tile_size < 1:
-            raise ConfigError(f"a tile is at least 1 px wide, not {tile_size}; 256 is usual")
-        if max_levels is not None and max_levels < 1:
-            raise ConfigError(f"a pyramid has at least 1 level, not {max_levels}")
-        if not 0 <= tissue_threshold <= 255:
-            raise ConfigError(f"the tissue threshold is in grey levels from 0 to 255, not {tissue_threshold}")
-        self._native = NativeSlide(path, reader=reader)
-        self._tile_size = tile_size
-        self._tissue_only = tissue_only
-        self._tissue_threshold = tissue_threshold
+    def __init__(self, path: str | os.PathLike[str], settings: SourceSettings = SourceSettings()) -> None:  # noqa: B008
+        self._native = NativeSlide(path, reader=settings.reader)
+        self._settings = settings
         self._tissue: TissueMask | None = None
         self._tissue_lock = threading.Lock()
-        self._base_downsample = _base_downsample(self._native, mpp)
+        self._base_downsample = _base_downsample(self._native, settings.mpp)
         _, _, l0_width, l0_height = self._native.bounds_px
         # The small surplus keeps 2220 / 1.9999999999 at 1110.
         width, height = (int(side / self._base_downsample + 1e-6) for side in (l0_width, l0_height))
-        if min(width, height) < 1:
-            raise ConfigError(f"{self.name}: mpp {mpp} leaves less than one pixel of the slide; ask for a finer one")
-        self._levels = pyramid(width, height, tile_size, max_levels)
+        if self._base_downsample > 1 and (max(width, height) < settings.tile_size or min(width, height) < 1):
+            raise ConfigError(
+                f"{self.name}: mpp {settings.mpp} leaves {width} x {height} pixels of the slide, less than one tile of "
+                f"{settings.tile_size}; ask for a finer mpp, or for smaller tiles"
+            )
+        self._levels = pyramid(width, height, settings.tile_size, settings.max_levels)
         profile = self._native.icc_profile
         own = self._native.mpp
         self._info = SourceInfo(
@@ -101,6 +73,7 @@ class Slide:
             vendor=self._native.vendor,
             source_bytes=self._native.source_bytes,
             icc_profile=anonymous_profile(profile) if profile else None,
+            fingerprint=fingerprint(self.name, *self._native.level_sizes[0]),
         )
 
     def __enter__(self) -> Self:
@@ -128,7 +101,7 @@ class Slide:
     @property
     def tile_size(self) -> int:
         """Side of a tile in pixels."""
-        return self._tile_size
+        return self._settings.tile_size
 
     @property
     def levels(self) -> tuple[Level, ...]:
@@ -145,9 +118,11 @@ class Slide:
         """
         with self._tissue_lock:
             if self._tissue is None:
-                grids = [level.grid(self._tile_size) for level in self._levels]
-                if self._tissue_only:
-                    self._tissue = find_tissue(self._native, grids, self._base_downsample, self._tissue_threshold)
+                grids = [level.grid(self._settings.tile_size) for level in self._levels]
+                if self._settings.tissue_only:
+                    self._tissue = find_tissue(
+                        self._native, grids, self._base_downsample, self._settings.tissue_threshold
+                    )
                 else:
                     self._tissue = all_tissue(grids, {"method": "all-tiles"})
             return self._tissue
@@ -164,7 +139,7 @@ class Slide:
         """
         if not 0 <= level < len(self._levels):
             raise IndexError(f"no level {level} in a pyramid of {len(self._levels)}")
-        size = self._tile_size
+        size = self._settings.tile_size
         tile = self._levels[level].grid(size).tile(row, col)
         downsample = self._base_downsample * LEVEL_STEP**level
         # Native downsamples are rarely whole (4.00012). They are taken as such where that moves no pixel of a tile by
@@ -196,8 +171,6 @@ def _base_downsample(native: NativeSlide, mpp: float | None) -> float:
     """Level-0 pixels per pixel of the pyramid's base."""
     if mpp is None:
         return 1.0
-    if not (math.isfinite(mpp) and mpp > 0):
-        raise ConfigError(f"mpp is a positive number of micrometres per pixel, not {mpp}")
     if native.mpp is None:
         raise ConfigError(
             f"{native.name}: the slide does not say its micrometres per pixel, so mpp {mpp} has no meaning on it; "

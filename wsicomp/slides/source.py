@@ -1,16 +1,17 @@
-"""The face that anything tiled shows to the pipeline: a slide, or a sheet of patches."""
+"""The face that anything tiled shows to the pipeline: a slide, a picture, or a sheet of patches."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from types import TracebackType
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wsicomp.geometry import Level
 
-__all__ = ["SourceInfo", "TileSource", "TissueMask"]
+__all__ = ["Source", "SourceInfo", "TileSource", "TissueMask"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,9 @@ class SourceInfo:
         Size of the source on disk; None where there is no such file.
     icc_profile
         Colour profile of the pixels, its creation date zeroed; None where there is none.
+    fingerprint
+        64 hexadecimal digits that tell this source from another, by its files' sizes and sampled blocks and by the size
+        of level 0, whatever its name; None where there is no such file.
     """
 
     mpp: tuple[float, float] | None = None
@@ -36,6 +40,7 @@ class SourceInfo:
     vendor: str | None = None
     source_bytes: int | None = None
     icc_profile: bytes | None = None
+    fingerprint: str | None = None
 
 
 @dataclass(frozen=True)
@@ -81,3 +86,18 @@ class TileSource(Protocol):
 
     def read_tile(self, level: int, row: int, col: int) -> NDArray[np.uint8]:
         """One tile, (tile_size, tile_size, 3) uint8 RGB; parts outside the image are reflected."""
+
+
+class Source(TileSource, Protocol):
+    """A source that holds a file open; a context manager that closes it."""
+
+    def __enter__(self) -> Self:
+        """Return the source itself."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the source."""
+
+    def close(self) -> None:
+        """Let go of the file; later reads raise SlideError."""

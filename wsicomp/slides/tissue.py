@@ -26,11 +26,7 @@ from wsicomp.geometry import LEVEL_STEP, TileGrid
 from wsicomp.slides.native import NativeSlide
 from wsicomp.slides.source import TissueMask
 
-__all__ = ["DEFAULT_TISSUE_THRESHOLD", "all_tissue", "find_tissue"]
-
-DEFAULT_TISSUE_THRESHOLD = 10
-"""Grey levels. Overview cells of bare glass on a real slide, JPEG quality 30, stay within 7 of its colour: 8 is the
-least that finds all of that glass. 10 leaves some room for uneven light and no more: what it swallows is lost."""
+__all__ = ["all_tissue", "find_tissue"]
 
 OVERVIEW_UM = 8.0
 OVERVIEW_DOWNSAMPLE = 16.0

@@ -1,0 +1,38 @@
+"""The one way in: a path and how to read it become an open source of tiles.
+
+What this does not do: it imports no slide library before a file is opened.
+"""
+
+from __future__ import annotations
+
+import os
+
+from wsicomp.slides.settings import SourceSettings
+from wsicomp.slides.source import Source
+
+__all__ = ["open_source"]
+
+
+def open_source(path: str | os.PathLike[str], settings: SourceSettings = SourceSettings()) -> Source:  # noqa: B008
+    """Open a slide as a source of tiles; a context manager.
+
+    Parameters
+    ----------
+    path
+        Any file that OpenSlide opens.
+    settings
+        How it is read.
+
+    Raises
+    ------
+    SlideError
+        If the slide cannot be opened or read, or if the process that tries dies or hangs over it.
+    ConfigError
+        If the settings do not fit the slide: `mpp` is finer than its own, leaves less than one tile of it, or
+        is asked of a slide that does not say its own.
+    """
+    from wsicomp.slides.probe import probe
+    from wsicomp.slides.slide import Slide
+
+    probe(path)
+    return Slide(path, settings)

@@ -106,7 +106,7 @@ def train_peer(sampler: CropSampler, recipe: PeerRecipe, out: Path, device: torc
         return weights
     (out / "checkpoints").mkdir(parents=True, exist_ok=True)
     checkpoint = out / "checkpoints" / recipe.file_name
-    key = recipe_key(recipe, list(sampler.organs))
+    key = recipe_key(recipe, list(sampler.sources))
     torch.manual_seed(recipe.seed)
     model = peer(recipe.name).to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     average = moving_average(model)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Cli, listing
+from wsicomp.cli.options import split_share
 from wsicomp.datasets.phantom import PHANTOM_COUNTS
 from wsicomp.models.registry import CLASSIFIER, STUDY_CODEC, load_model
 
@@ -43,6 +44,33 @@ def test_autoencoder_on_several_tables(cli: Cli, patches: Path, classes_only: Pa
     ended = cli("train", "autoencoder", *data, "-o", tmp_path / "run", *AUTOENCODER)
     assert ended.code == 0
     assert "2 depths trained on 32 patches" in ended.out
+
+
+def test_a_share_of_the_crops_is_drawn_from_a_table(
+    cli: Cli, patches: Path, classes_only: Path, tmp_path: Path
+) -> None:
+    data = ("--data", f"{patches}:0.25", "--data", classes_only)
+    assert cli("train", "autoencoder", *data, "-o", tmp_path / "run", *AUTOENCODER).code == 0
+    weights = tmp_path / "run" / "weights.safetensors"
+    assert load_model(weights, key=STUDY_CODEC).notes["data"] == f"{patches.name}:0.25, {classes_only.name}"
+    (tmp_path / "run" / "weights.safetensors").unlink()
+    data = ("--data", f"{patches}:0.5", "--data", classes_only)  # another share is another run
+    cli("train", "autoencoder", *data, "-o", tmp_path / "run", *AUTOENCODER, "--resume").failed(2, "other settings")
+
+
+@pytest.mark.parametrize(
+    ("word", "path", "share"),
+    [
+        ("lung", "lung", None),
+        ("lung:0.25", "lung", 0.25),
+        ("a/b.csv:1", "a/b.csv", 1.0),
+        ("D:/lung", "D:/lung", None),
+        ("a:b:0.5", "a:b", 0.5),
+        (":0.5", ":0.5", None),
+    ],
+)
+def test_a_share_follows_the_last_colon(word: str, path: str, share: float | None) -> None:
+    assert split_share(word) == (Path(path), share)
 
 
 def test_the_same_seed_gives_the_same_weights(cli: Cli, patches: Path, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from torch import nn
 from tests.wsic_weights import random_scales
 from wsicomp.codec import rans
 from wsicomp.codec.entropy_model import EntropyModel
-from wsicomp.datasets.crops import CropSampler
+from wsicomp.datasets.crops import NO_VARIATION, CropSampler
 from wsicomp.datasets.patches import PatchTable
 from wsicomp.errors import ConfigError, DataError, ModelError
 from wsicomp.models.registry import WSIC, load_model
@@ -139,7 +139,7 @@ def test_crops_to_fit_to_are_plain_and_no_larger_than_the_images(sides: list[int
     batch = sampler.batch(6, seed=0, step=0)
     assert batch.shape == (6, 3, crop_px, crop_px)
     assert (batch == 77).all()  # not stained
-    assert sampler.scaled == sampler.refocused == 0
+    assert sampler.variation == NO_VARIATION
 
 
 @pytest.mark.parametrize("depths", [(1,), (1, 3), (1, 2, 3, 4)])

@@ -19,6 +19,7 @@ __all__ = [
     "WeightsOption",
     "split_classes",
     "split_numbers",
+    "split_share",
 ]
 
 Number = TypeVar("Number", int, float)
@@ -87,3 +88,12 @@ def split_numbers(text: str, option: str, kind: type[Number]) -> list[Number]:
     if any(number < 0 for number in wanted) or len(set(wanted)) != len(wanted):
         raise typer.BadParameter("give each number once, from 0 on", param_hint=option)
     return wanted
+
+
+def split_share(word: str) -> tuple[Path, float | None]:
+    """Read PATH or PATH:SHARE; a colon that no number follows is part of the path."""
+    path, colon, share = word.rpartition(":")
+    try:
+        return (Path(path), float(share)) if colon and path else (Path(word), None)
+    except ValueError:
+        return Path(word), None

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -53,10 +53,21 @@ class Patch:
 
 @dataclass(frozen=True)
 class PatchTable:
-    """An ordered table of patches."""
+    """An ordered table of patches.
+
+    Parameters
+    ----------
+    share
+        Share of the training crops that are drawn from this table, in (0, 1]; None takes an even part of the rest.
+    """
 
     name: str
     patches: tuple[Patch, ...]
+    share: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.share is not None and not 0 < self.share <= 1:
+            raise ConfigError(f"{self.name}: a share of {self.share:g} is not above 0 and at most 1")
 
     @classmethod
     def load(cls, data: Path, *, label_column: str = "label") -> PatchTable:
@@ -109,7 +120,12 @@ class PatchTable:
                 raise DataError(f"{self.name}: no patch{where} of class '{wanted}'; the classes are: {found}")
         if not kept:
             raise DataError(f"{self.name}: no patch of split '{split}'")
-        return PatchTable(self.name, kept)
+        return replace(self, patches=kept)
+
+    @property
+    def source(self) -> str:
+        """The table's name, and its share where it has one: what a training is told and remembers."""
+        return self.name if self.share is None else f"{self.name}:{self.share:g}"
 
     @property
     def has_splits(self) -> bool:

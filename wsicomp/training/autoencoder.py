@@ -99,7 +99,7 @@ def train_autoencoder(
         If the folder's checkpoint belongs to other settings.
     """
     sampler = CropSampler.load(tables, crop_px=recipe.crop_px)
-    key = recipe_key(recipe, [table.name for table in tables])
+    key = recipe_key(recipe, [table.source for table in tables])
     torch.manual_seed(recipe.seed)
     model = StudyAutoencoder(recipe.depths).to(device)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -153,7 +153,7 @@ def train_autoencoder(
         model,
         key=STUDY_CODEC,
         settings={"depths": recipe.depths},
-        notes={"data": ", ".join(table.name for table in tables), "steps": str(recipe.steps)},
+        notes={"data": ", ".join(table.source for table in tables), "steps": str(recipe.steps)},
     )
     return model
 

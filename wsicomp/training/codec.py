@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
@@ -32,7 +32,7 @@ from torch import Tensor, nn
 
 from wsicomp.codec.entropy_model import EntropyModel
 from wsicomp.codec.scales import ScaleModel
-from wsicomp.datasets.crops import CropSampler
+from wsicomp.datasets.crops import NO_VARIATION, CropSampler
 from wsicomp.datasets.patches import PatchTable
 from wsicomp.errors import ModelError
 from wsicomp.models.registry import WSIC, LoadedModel, save_model
@@ -138,7 +138,7 @@ def train_codec(
     Parameters
     ----------
     tables
-        Training patches; labels are not used, organs are drawn evenly.
+        Training patches; labels are not used. Organs are drawn evenly, but for tables that have a share.
     group
         The processes that share each batch, and the device of this one.
     start
@@ -155,7 +155,7 @@ def train_codec(
     """
     sampler = CropSampler.load(tables, crop_px=recipe.crop_px)
     origin = {} if start is None else {"from": f"{start.name} {start.sha256}"}
-    key = recipe_key(recipe, [*(table.name for table in tables), *origin.values()])
+    key = recipe_key(recipe, [*(table.source for table in tables), *origin.values()])
     own, device = group.share(recipe.batch_size), group.device
     torch.manual_seed(recipe.seed)
     objective = Objective(recipe.depths)
@@ -210,7 +210,7 @@ def train_codec(
             kept,
             key=WSIC,
             settings={"depths": list(recipe.depths)},
-            notes={"data": ", ".join(table.name for table in tables), "steps": str(recipe.steps), **origin},
+            notes={"data": ", ".join(table.source for table in tables), "steps": str(recipe.steps), **origin},
             dtype=torch.float16,
             arrays=fit_entropy(kept, objective.rates, fit_sampler(sampler), recipe, device),
         )
@@ -313,7 +313,7 @@ def latent_shape(depth: int, crop_px: int) -> tuple[int, int, int]:
 def fit_sampler(sampler: CropSampler) -> CropSampler:
     """Sampler of crops as they are, as large as the smallest image allows."""
     smallest = min(min(image.shape[:2]) for images in sampler.images.values() for image in images)
-    return CropSampler(sampler.images, min(FIT_CROP_PX, smallest // 16 * 16), stain=0, scaled=0, refocused=0)
+    return replace(sampler, crop_px=min(FIT_CROP_PX, smallest // 16 * 16), variation=NO_VARIATION)
 
 
 @torch.inference_mode()

@@ -87,24 +87,26 @@ def encode(
         If the codec or the classifier cannot be loaded, or its weights lack this depth and quality.
     """
     from wsicomp.evaluation.guard import make_floor
-    from wsicomp.models.device import resolve_device
     from wsicomp.pipeline.batch import encode_within
-    from wsicomp.pipeline.target import Target, codec_choice
+    from wsicomp.pipeline.settings import EncodeSettings, Target
+    from wsicomp.pipeline.target import codec_choice
     from wsicomp.slides import SourceSettings, open_source
 
-    with open_source(slide, SourceSettings(mpp=mpp)) as source:
-        choice = codec_choice(
-            model,
-            depth,
-            quality=quality,
-            latent_dtype=latent_dtype,
-            target=Target.of(bits_per_pixel, psnr_db, max_bytes),
-            tile_size=source.tile_size,
-            device=resolve_device(device),
-        )
-        floor = make_floor(min_psnr_db, min_ms_ssim, keep_prediction, max_logit_shift, source.tile_size, device)
-        zipped = os.fspath(store).endswith(".zip")
-        return encode_within(source, Path(store), choice, floor=floor, overwrite=overwrite, zipped=zipped)
+    reading = SourceSettings(mpp=mpp)
+    settings = EncodeSettings(
+        model=model,
+        depth=depth,
+        quality=quality,
+        latent_dtype=latent_dtype,
+        target=Target.of(bits_per_pixel, psnr_db, max_bytes),
+        floor=make_floor(min_psnr_db, min_ms_ssim, keep_prediction, max_logit_shift, reading.tile_size, device),
+        source=reading,
+        existing="replace" if overwrite else "refuse",
+        zipped=os.fspath(store).endswith(".zip"),
+        device=device,
+    )
+    with open_source(slide, reading) as source:
+        return encode_within(source, Path(store), settings, codec_choice(settings))
 
 
 def open(

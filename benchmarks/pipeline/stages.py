@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from wsicomp.models.registry import LoadedModel
 from wsicomp.pipeline.encode import Encoded, encode_source
 from wsicomp.pipeline.resources import Resources
+from wsicomp.pipeline.settings import EncodeSettings
 from wsicomp.pipeline.tile_codec import TileCodec
 from wsicomp.slides import SourceSettings, open_source
 from wsicomp.slides.settings import Reader
@@ -151,4 +152,6 @@ def _shards(reader: StoreReader) -> Iterator[tuple[int, range, range, NDArray[An
 def encode_whole(bench: Bench, path: Path, store: Path, reader: Reader = "auto") -> Encoded:
     """Encode a slide into a store, and leave that there."""
     with open_source(path, SourceSettings(reader=reader)) as slide:
-        return encode_source(slide, store, bench.codec, resources=Resources(bench.readers), overwrite=True)
+        return encode_source(
+            slide, store, bench.codec, EncodeSettings(resources=Resources(bench.readers), existing="replace")
+        )

@@ -18,6 +18,7 @@ from skimage import data
 from wsicomp.datasets.sheet import PatchSheet
 from wsicomp.models.registry import STUDY_CODEC
 from wsicomp.pipeline.encode import encode_source
+from wsicomp.pipeline.settings import EncodeSettings
 from wsicomp.pipeline.tile_codec import TileCodec
 from wsicomp.pipeline.view import LatentSlide
 
@@ -31,7 +32,7 @@ def main(folder: Path) -> None:
     for depth in DEPTHS:
         store = folder / f"{STUDY_CODEC}-depth-{depth}.zarr.zip"
         codec = TileCodec.load(STUDY_CODEC, depth, device=torch.device("cpu"))
-        encode_source(PatchSheet("golden", picture[None]), store, codec, zipped=True)
+        encode_source(PatchSheet("golden", picture[None]), store, codec, EncodeSettings(zipped=True))
         with LatentSlide(store) as slide:
             pixels = slide.read_rgb(0, 0, 0, SIDE_PX, SIDE_PX)
         Image.fromarray(pixels).save(folder / f"{STUDY_CODEC}-depth-{depth}.png")

@@ -14,7 +14,7 @@ from tests.pipeline.sources import files_of
 from wsicomp.errors import ConfigError, SlideError, StoreError
 from wsicomp.pipeline.batch import Job, Outcome, plan, run
 from wsicomp.pipeline.floor import Floor
-from wsicomp.pipeline.resources import Resources
+from wsicomp.pipeline.settings import EncodeSettings
 from wsicomp.pipeline.target import FixedCodec
 from wsicomp.pipeline.tile_codec import TileCodec
 from wsicomp.slides import SourceSettings
@@ -86,14 +86,13 @@ def test_a_folder_without_slides_is_refused(tmp_path: Path) -> None:
 
 def outcomes(slide: Path, codec: TileCodec, settings: SourceSettings | None = None, **options: Any) -> list[Outcome]:
     jobs = [Job(slide, slide.with_suffix(".zarr"))]
-    return list(
-        run(jobs, FixedCodec(codec), settings or SourceSettings(tissue_only=False), resources=Resources(2), **options)
-    )
+    asked = EncodeSettings(source=settings or SourceSettings(tissue_only=False), **options)
+    return list(run(jobs, asked, FixedCodec(codec)))
 
 
 def test_resume_skips_what_is_whole_and_says_what_it_is(slide: Path, codec_at: CodecAt) -> None:
     (made,) = outcomes(slide, codec_at(3))
-    (again,) = outcomes(slide, codec_at(3), resume=True)
+    (again,) = outcomes(slide, codec_at(3), existing="resume")
     assert (made.status, again.status) == ("ok", "skipped")
     assert made.encoded is not None
     assert again.encoded == replace(made.encoded, seconds=0.0)
@@ -125,7 +124,7 @@ def test_resume_makes_again_what_is_not_whole(slide: Path, codec_at: CodecAt, da
     outcomes(slide, codec_at(3))
     before = files_of(store)
     damage(store)
-    (outcome,) = outcomes(slide, codec_at(3), resume=True)
+    (outcome,) = outcomes(slide, codec_at(3), existing="resume")
     assert outcome.status == "ok"
     assert files_of(store) == before
     assert sorted(path.name for path in slide.parent.iterdir()) == ["slide.svs", "slide.zarr"]
@@ -139,7 +138,7 @@ def test_resume_does_not_take_a_store_of_other_settings_for_done(
 ) -> None:
     outcomes(slide, codec_at(3))
     before = files_of(slide.parent)
-    (outcome,) = outcomes(slide, codec_at(depth), SourceSettings(**settings), resume=True)
+    (outcome,) = outcomes(slide, codec_at(depth), SourceSettings(**settings), existing="resume")
     assert isinstance(outcome.error, ConfigError)
     assert "other settings" in str(outcome.error)
     assert files_of(slide.parent) == before
@@ -150,7 +149,7 @@ FLOOR = Floor(min_psnr_db=20)
 
 def test_resume_of_a_store_with_a_floor_says_what_it_is(slide: Path, codec_at: CodecAt) -> None:
     (made,) = outcomes(slide, codec_at(3), floor=FLOOR)
-    (again,) = outcomes(slide, codec_at(3), floor=Floor(min_psnr_db=20), resume=True)
+    (again,) = outcomes(slide, codec_at(3), floor=Floor(min_psnr_db=20), existing="resume")
     assert (made.status, again.status) == ("ok", "skipped")
     assert made.encoded is not None
     assert made.encoded.jpegxl_tiles > 0
@@ -165,7 +164,7 @@ def test_resume_of_a_store_with_a_floor_says_what_it_is(slide: Path, codec_at: C
 def test_resume_tells_floors_apart(slide: Path, codec_at: CodecAt, made: Floor | None, asked: Floor | None) -> None:
     outcomes(slide, codec_at(3), floor=made)
     before = files_of(slide.parent)
-    (outcome,) = outcomes(slide, codec_at(3), floor=asked, resume=True)
+    (outcome,) = outcomes(slide, codec_at(3), floor=asked, existing="resume")
     assert isinstance(outcome.error, ConfigError)
     assert "other settings" in str(outcome.error)
     assert files_of(slide.parent) == before
@@ -174,7 +173,7 @@ def test_resume_tells_floors_apart(slide: Path, codec_at: CodecAt, made: Floor |
 def test_resume_of_a_slide_that_is_gone(slide: Path, codec_at: CodecAt) -> None:
     outcomes(slide, codec_at(3))
     slide.unlink()
-    (outcome,) = outcomes(slide, codec_at(3), resume=True)
+    (outcome,) = outcomes(slide, codec_at(3), existing="resume")
     assert isinstance(outcome.error, SlideError)
 
 
@@ -183,7 +182,7 @@ def test_what_goes_wrong_with_one_touches_no_other(slide: Path, codec_at: CodecA
     bad = slide.with_name("bad.svs")
     bad.write_bytes(b"no slide at all")
     jobs = [Job(path, path.with_suffix(".zarr")) for path in (slide, bad, other)]
-    found = list(run(jobs, FixedCodec(codec_at(4)), SourceSettings(), resources=Resources(2)))
+    found = list(run(jobs, EncodeSettings(), FixedCodec(codec_at(4))))
     assert [outcome.status for outcome in found] == ["ok", "failed", "ok"]
     assert isinstance(found[1].error, SlideError)
     assert not bad.with_suffix(".zarr").exists()

@@ -17,18 +17,20 @@ import pytest
 from tests.factories import tissue_slide
 from tests.pipeline.sources import files_of
 from wsicomp.errors import ConfigError, SlideError, StoreError, WeightsMismatch, WsicompError
-from wsicomp.pipeline.cluster import Cluster, ClusterEngine, Kept, Recipe, RowDone, RowTask, encode_row
+from wsicomp.pipeline.cluster import Cluster, ClusterEngine, Kept, RowDone, RowTask, encode_row
 from wsicomp.pipeline.encode import ShardRow, encode_source, header_of, rows_of
 from wsicomp.pipeline.floor import Floor
 from wsicomp.pipeline.resources import Resources
+from wsicomp.pipeline.settings import EncodeSettings
 from wsicomp.pipeline.tile_codec import TileCodec
 from wsicomp.progress import Progress
 from wsicomp.slides import SourceSettings, open_source
 from wsicomp.store.writer import StoreWriter
 
 CodecAt = Callable[[int], TileCodec]
-SETTINGS = SourceSettings(tile_size=32, max_levels=2)
-RECIPE = Recipe("perticarari2023", "cpu", Resources(2))
+SETTINGS = EncodeSettings(
+    "perticarari2023", source=SourceSettings(tile_size=32, max_levels=2), resources=Resources(2), device="cpu"
+)
 ROW = ShardRow(0, range(16), np.ones((16, 13), np.bool_))
 
 
@@ -41,29 +43,28 @@ def slide(tmp_path: Path) -> Path:
 class Here:
     """An engine that does what workers do, in this process, the last row first and, without a floor, each row twice."""
 
-    def __init__(self, slide: Path, recipe: Recipe, change: Callable[[RowTask], RowTask] = lambda task: task) -> None:
+    def __init__(
+        self, slide: Path, settings: EncodeSettings, change: Callable[[RowTask], RowTask] = lambda task: task
+    ) -> None:
         self._slide = slide
-        self._recipe = recipe
+        self._settings = settings
         self._change = change
 
-    def encode(self, rows: list[ShardRow], writer: StoreWriter, progress: Progress) -> tuple[int, int]:
-        raised = in_jpegxl = 0
+    def encode(self, rows: list[ShardRow], writer: StoreWriter, progress: Progress) -> None:
         for row in reversed(rows):
-            task = self._change(RowTask(self._slide, 1, SETTINGS, self._recipe, writer.share(), row))
-            if self._recipe.floor is None:
+            task = self._change(RowTask(self._slide, 1, self._settings, writer.share(), row))
+            if self._settings.floor is None:
                 encode_row(task)
             done: RowDone = pickle.loads(pickle.dumps(encode_row(pickle.loads(pickle.dumps(task)))))  # noqa: S301
             if done.error is not None:
                 raise done.error
             for shard in done.shards:
                 writer.adopt(shard)
-            raised, in_jpegxl = raised + done.raised_tiles, in_jpegxl + done.jpegxl_tiles
-        return raised, in_jpegxl
 
 
 def encode(slide: Path, store: Path, codec: TileCodec, floor: Floor | None = None, engine: Any = None) -> Any:
-    with open_source(slide, SETTINGS) as source:
-        return encode_source(source, store, codec, floor=floor, engine=engine)
+    with open_source(slide, SETTINGS.source) as source:
+        return encode_source(source, store, codec, EncodeSettings(floor=floor), engine=engine)
 
 
 @pytest.mark.parametrize("with_floor", [False, True])
@@ -71,9 +72,9 @@ def test_rows_that_are_done_twice_and_in_another_order_make_the_same_store(
     slide: Path, codec_at: CodecAt, tmp_path: Path, with_floor: bool
 ) -> None:
     floor = Floor(min_psnr_db=22) if with_floor else None
-    recipe = replace(RECIPE, floor=partial(Floor, min_psnr_db=22) if with_floor else None)
+    settings = replace(SETTINGS, floor=floor)
     alone = encode(slide, tmp_path / "alone.zarr", codec_at(3), floor)
-    helped = encode(slide, tmp_path / "helped.zarr", codec_at(3), floor, Here(slide, recipe))
+    helped = encode(slide, tmp_path / "helped.zarr", codec_at(3), floor, Here(slide, settings))
     assert files_of(tmp_path / "alone.zarr") == files_of(tmp_path / "helped.zarr")
     assert replace(helped, store=alone.store, seconds=0) == replace(alone, seconds=0)
     assert (alone.jpegxl_tiles > 0) == with_floor
@@ -111,7 +112,7 @@ def test_a_worker_that_differs_is_found_out(
     words: str,
 ) -> None:
     with pytest.raises(kind, match=words):
-        encode(slide, slide.with_suffix(".zarr"), codec_at(3), engine=Here(slide, RECIPE, change))
+        encode(slide, slide.with_suffix(".zarr"), codec_at(3), engine=Here(slide, SETTINGS, change))
     assert [path.name for path in slide.parent.iterdir()] == ["slide.svs"]
 
 
@@ -143,7 +144,7 @@ def ends() -> list[tuple[object, type[WsicompError], str]]:
 
 @pytest.mark.parametrize(("end", "kind", "words"), ends())
 def test_every_end_of_a_row_is_one_line(end: object, kind: type[WsicompError], words: str) -> None:
-    engine = ClusterEngine(None, Path("slide.svs"), SETTINGS, RECIPE)  # type: ignore[arg-type]
+    engine = ClusterEngine(None, Path("slide.svs"), SETTINGS)  # type: ignore[arg-type]
     with pytest.raises(kind, match=words) as caught:
         engine._result(Ended(end), ROW)
     assert "\n" not in str(caught.value)
@@ -152,7 +153,7 @@ def test_every_end_of_a_row_is_one_line(end: object, kind: type[WsicompError], w
 def test_without_dask(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(ConfigError, match=r"wsicomp\[cluster\]"):
-        Cluster("tcp://127.0.0.1:9", RECIPE).__enter__()
+        Cluster("tcp://127.0.0.1:9").__enter__()
 
 
 def test_the_last_few_are_kept() -> None:
@@ -169,7 +170,7 @@ def test_the_last_few_are_kept() -> None:
 
 
 def test_rows_cover_the_tissue_and_no_row_is_glass(slide: Path, codec_at: CodecAt) -> None:
-    with open_source(slide, SETTINGS) as source:
+    with open_source(slide, SETTINGS.source) as source:
         mask = source.tissue()
         rows = list(rows_of(source, mask))
         header = header_of(source, mask, codec_at(3))

@@ -15,6 +15,7 @@ from tests.pipeline.sources import GLASS_RGB, PictureSource, files_of, picture
 from wsicomp.errors import ConfigError, SlideError, StoreError
 from wsicomp.pipeline.encode import encode_source
 from wsicomp.pipeline.resources import Resources
+from wsicomp.pipeline.settings import EncodeSettings
 from wsicomp.pipeline.tile_codec import TileCodec
 from wsicomp.pipeline.view import LatentSlide
 from wsicomp.store.reader import StoreReader
@@ -94,7 +95,12 @@ def test_the_same_bytes_every_time_and_for_any_number_of_readers(tmp_path: Path,
     stores = []
     for index, readers in enumerate([1, 1, 4]):
         store = tmp_path / f"{index}.zarr"
-        encode_source(PictureSource(picture(650, 500), glass=GLASS), store, codec_at(3), resources=Resources(readers))
+        encode_source(
+            PictureSource(picture(650, 500), glass=GLASS),
+            store,
+            codec_at(3),
+            EncodeSettings(resources=Resources(readers)),
+        )
         stores.append(files_of(store))
     assert len(stores[0]) > 10
     assert stores[0] == stores[1] == stores[2]
@@ -106,7 +112,7 @@ def test_a_packed_store_holds_the_same_pixels(tmp_path: Path, codec_at: CodecAt,
     encode_source(source, tmp_path / "a.zarr", codec_at(2))
     for _ in range(1 + overwrite):
         encoded = encode_source(
-            source, tmp_path / "a.zarr.zip", codec_at(2), zipped=True, overwrite=(tmp_path / "a.zarr.zip").exists()
+            source, tmp_path / "a.zarr.zip", codec_at(2), EncodeSettings(zipped=True, existing="replace")
         )
     assert encoded.store_bytes == (tmp_path / "a.zarr.zip").stat().st_size
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.zarr", "a.zarr.zip"]
@@ -121,14 +127,14 @@ def test_an_existing_store_stays_unless_it_may_be_replaced(
     tmp_path: Path, codec_at: CodecAt, monkeypatch: pytest.MonkeyPatch, zipped: bool
 ) -> None:
     store = tmp_path / ("a.zarr.zip" if zipped else "a.zarr")
-    encode_source(PictureSource(picture(40, 40)), store, codec_at(1), zipped=zipped)
+    encode_source(PictureSource(picture(40, 40)), store, codec_at(1), EncodeSettings(zipped=zipped))
     before = files_of(tmp_path)
     source = PictureSource(picture(40, 40))
     with pytest.raises(ConfigError, match="exists"):
-        encode_source(source, store, codec_at(2), zipped=zipped)
+        encode_source(source, store, codec_at(2), EncodeSettings(zipped=zipped))
     assert source.read == []
     assert files_of(tmp_path) == before
-    encode_source(source, store, codec_at(2), zipped=zipped, overwrite=True)
+    encode_source(source, store, codec_at(2), EncodeSettings(zipped=zipped, existing="replace"))
     with StoreReader(store) as reader:
         assert reader.header.depth == 2
 
@@ -141,7 +147,7 @@ def test_a_tile_that_cannot_be_read_ends_it_and_leaves_nothing(
     source = PictureSource(picture(650, 500), fails_at=tile)
     threads = threading.active_count()
     with pytest.raises(SlideError, match=rf"level {tile[0]} tile \({tile[1]}, {tile[2]}\)"):
-        encode_source(source, tmp_path / "a.zarr", codec_at(3), zipped=zipped)
+        encode_source(source, tmp_path / "a.zarr", codec_at(3), EncodeSettings(zipped=zipped))
     assert list(tmp_path.iterdir()) == []
     assert threading.active_count() == threads
 
@@ -160,7 +166,7 @@ def test_a_disk_that_fails_in_the_writing_thread_ends_it(
 
     monkeypatch.setattr("zarr.storage.LocalStore.set", full)
     with pytest.raises(StoreError, match="disk is full"):
-        encode_source(PictureSource(picture(650, 500)), store, codec_at(3), overwrite=True)
+        encode_source(PictureSource(picture(650, 500)), store, codec_at(3), EncodeSettings(existing="replace"))
     assert files_of(tmp_path) == before
 
 
@@ -213,6 +219,6 @@ def test_tiles_are_read_ahead_but_not_far(
         return encode(tiles, **options)
 
     monkeypatch.setattr(codec, "encode", slow_encode)
-    encode_source(source, tmp_path / "a.zarr", codec, resources=Resources(readers))
+    encode_source(source, tmp_path / "a.zarr", codec, EncodeSettings(resources=Resources(readers)))
     assert encoded == len(source.read) > 800
     assert 4 < max(ahead) <= 4 + 2 * 4 + readers

@@ -22,6 +22,7 @@ from wsicomp.pipeline.closeness import ms_ssim, psnr_db
 from wsicomp.pipeline.encode import Encoded, encode_source
 from wsicomp.pipeline.floor import Floor, FloorCoder, Guard
 from wsicomp.pipeline.resources import Resources
+from wsicomp.pipeline.settings import EncodeSettings
 from wsicomp.pipeline.tile_codec import TileCodec
 from wsicomp.pipeline.view import LatentSlide
 from wsicomp.store import jpegxl
@@ -115,7 +116,7 @@ def check_promise(store: Path, source: PictureSource, floor: Floor) -> None:
 @pytest.mark.parametrize("name", PICTURES)
 def test_no_tile_is_below_the_floor(tmp_path: Path, codec: TileCodec, name: str, floor: Floor) -> None:
     source = PictureSource(PICTURES[name](WIDTH, HEIGHT), TILE)
-    encoded = encode_source(source, tmp_path / "a.zarr", codec, floor=floor)
+    encoded = encode_source(source, tmp_path / "a.zarr", codec, EncodeSettings(floor=floor))
     check_promise(tmp_path / "a.zarr", source, floor)
     if floor.min_psnr_db == 200:
         with LatentSlide(tmp_path / "a.zarr") as slide:
@@ -138,7 +139,7 @@ def qualities(store: Path, level: int = 0) -> NDArray[np.uint8]:
 
 def encode_gradient(path: Path, codec: StepCodec, floor: Floor) -> Encoded:
     source = PictureSource(gradient(256, 128), 64, max_levels=1)
-    return encode_source(source, path / "a.zarr", cast(TileCodec, codec), floor=floor)
+    return encode_source(source, path / "a.zarr", cast(TileCodec, codec), EncodeSettings(floor=floor))
 
 
 @pytest.mark.parametrize(
@@ -160,7 +161,9 @@ def test_only_tiles_that_failed_are_coded_again(tmp_path: Path, codec_at: CodecA
     image = gradient(256, 64)
     image[:, 128:] = picture(128, 64)
     source = PictureSource(image, 64, max_levels=1)
-    encoded = encode_source(source, tmp_path / "a.zarr", cast(TileCodec, codec), floor=Floor(min_psnr_db=36))
+    encoded = encode_source(
+        source, tmp_path / "a.zarr", cast(TileCodec, codec), EncodeSettings(floor=Floor(min_psnr_db=36))
+    )
     assert codec.encoded == [[4] * 4, [5] * 2, [6] * 2, [7] * 2]
     assert (encoded.raised_tiles, encoded.jpegxl_tiles) == (0, 2)
     np.testing.assert_array_equal(qualities(tmp_path / "a.zarr"), [[64, 64, IN_JPEGXL, IN_JPEGXL]])
@@ -170,7 +173,7 @@ def test_a_low_floor_changes_no_latent_of_a_small_tile(tmp_path: Path, steps: St
     source = PictureSource(gradient(200, 90), TILE)
     codec = cast(TileCodec, steps)
     encode_source(source, tmp_path / "plain.zarr", codec)
-    encoded = encode_source(source, tmp_path / "floored.zarr", codec, floor=Floor(min_psnr_db=5))
+    encoded = encode_source(source, tmp_path / "floored.zarr", codec, EncodeSettings(floor=Floor(min_psnr_db=5)))
     assert (encoded.raised_tiles, encoded.jpegxl_tiles) == (0, 0)
     plain, floored = files_of(tmp_path / "plain.zarr"), files_of(tmp_path / "floored.zarr")
     latents = [name for name in plain if name.startswith("latents/")]
@@ -225,7 +228,10 @@ def test_the_same_bytes_every_time_and_for_any_number_of_threads(tmp_path: Path,
         store = tmp_path / f"{len(stores)}.zarr"
         floor = Floor(min_psnr_db=36, min_ms_ssim=0.98)
         encode_source(
-            PictureSource(picture(WIDTH, HEIGHT), TILE), store, codec, floor=floor, resources=Resources(threads)
+            PictureSource(picture(WIDTH, HEIGHT), TILE),
+            store,
+            codec,
+            EncodeSettings(floor=floor, resources=Resources(threads)),
         )
         stores.append(files_of(store))
     torch.set_num_threads(1)
@@ -237,7 +243,7 @@ GLASS = frozenset({(0, 0, 0), (0, 2, 4)})
 
 def test_glass_has_no_fidelity_and_a_packed_store_is_the_same(tmp_path: Path, codec: TileCodec) -> None:
     source = PictureSource(picture(WIDTH, HEIGHT), TILE, glass=GLASS)
-    encode_source(source, tmp_path / "a.zarr.zip", codec, floor=Floor(min_psnr_db=30), zipped=True)
+    encode_source(source, tmp_path / "a.zarr.zip", codec, EncodeSettings(floor=Floor(min_psnr_db=30), zipped=True))
     with StoreReader(tmp_path / "a.zarr.zip") as reader:
         fidelity, quality = reader.fidelity(0), reader.quality(0)
         assert fidelity is not None
@@ -253,7 +259,7 @@ def test_glass_has_no_fidelity_and_a_packed_store_is_the_same(tmp_path: Path, co
 def test_a_tile_that_cannot_be_read_leaves_nothing(tmp_path: Path, tile: tuple[int, int, int]) -> None:
     source = PictureSource(picture(WIDTH, HEIGHT), TILE, fails_at=tile)
     with pytest.raises(SlideError):
-        encode_source(source, tmp_path / "a.zarr", step_codec(), floor=Floor(min_psnr_db=30))
+        encode_source(source, tmp_path / "a.zarr", step_codec(), EncodeSettings(floor=Floor(min_psnr_db=30)))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -282,7 +288,7 @@ def test_no_prediction_changes(tmp_path: Path, codec: TileCodec, max_shift: floa
     encode_source(source, tmp_path / "plain.zarr", codec)
     before, after = logits_of(tmp_path / "plain.zarr", source)
     assert ((before >= 0) != (after >= 0)).sum() > 2
-    encode_source(source, tmp_path / "kept.zarr", codec, floor=Floor(guard=guard(max_shift)))
+    encode_source(source, tmp_path / "kept.zarr", codec, EncodeSettings(floor=Floor(guard=guard(max_shift))))
     before, after = logits_of(tmp_path / "kept.zarr", source)
     np.testing.assert_array_equal(before >= 0, after >= 0)
     if max_shift is not None:
@@ -316,7 +322,9 @@ def test_a_classifier_that_fails_ends_it(tmp_path: Path) -> None:
 
     source = PictureSource(picture(WIDTH, HEIGHT), TILE)
     with pytest.raises(ModelError, match="224"):
-        encode_source(source, tmp_path / "a.zarr", step_codec(), floor=Floor(guard=guard(logits=refuse)))
+        encode_source(
+            source, tmp_path / "a.zarr", step_codec(), EncodeSettings(floor=Floor(guard=guard(logits=refuse)))
+        )
     assert list(tmp_path.iterdir()) == []
 
 

@@ -12,7 +12,7 @@ import pytest
 from tests.factories import tissue_slide
 from wsicomp.errors import ConfigError, SlideError
 from wsicomp.pipeline.batch import Job, run
-from wsicomp.pipeline.resources import UNBOUND
+from wsicomp.pipeline.settings import EncodeSettings
 from wsicomp.pipeline.staging import Stage
 from wsicomp.pipeline.target import FixedCodec
 from wsicomp.pipeline.tile_codec import TileCodec
@@ -40,8 +40,8 @@ def test_stores_are_the_same_and_no_copy_is_left(
 ) -> None:
     def encode(folder: str, stage: Stage | None) -> dict[str, bytes]:
         jobs = [Job(slide, tmp_path / folder / f"{slide.stem}.zarr") for slide in slides]
-        settings = SourceSettings(tile_size=32, tissue_only=False)
-        outcomes = run(jobs, FixedCodec(codec_at(3)), settings, resources=UNBOUND, stage=stage)
+        settings = EncodeSettings(source=SourceSettings(tile_size=32, tissue_only=False))
+        outcomes = run(jobs, settings, FixedCodec(codec_at(3)), stage=stage)
         assert [outcome.status for outcome in outcomes] == ["ok", "ok"]
         return files(tmp_path / folder)
 

@@ -15,8 +15,8 @@ from wsicomp.models.registry import LoadedModel, load_model
 from wsicomp.pipeline import batch, target
 from wsicomp.pipeline.batch import Job, run
 from wsicomp.pipeline.encode import encode_source
-from wsicomp.pipeline.resources import Resources
-from wsicomp.pipeline.target import FINEST, Setting, Target, TargetedCodec, choose, draw_sample, last_true
+from wsicomp.pipeline.settings import EncodeSettings, Target
+from wsicomp.pipeline.target import FINEST, Setting, TargetedCodec, choose, draw_sample, last_true
 from wsicomp.pipeline.tile_codec import TileCodec
 from wsicomp.slides import SourceSettings
 
@@ -110,9 +110,13 @@ def test_a_sample_knows_what_lies_on_the_slide(source: PictureSource) -> None:
     np.testing.assert_array_equal(sample.inside(3), -(-sample.sizes // 8))
 
 
+def settings_of(choice: TargetedCodec, **options: Any) -> EncodeSettings:
+    return EncodeSettings(target=choice.target, source=SourceSettings(tissue_only=False), **options)
+
+
 def outcome_of(slide: Path, choice: TargetedCodec, **options: Any) -> batch.Outcome:
     jobs = [Job(slide, slide.with_suffix(".zarr"))]
-    (outcome,) = run(jobs, choice, SourceSettings(tissue_only=False), resources=Resources(1), **options)
+    (outcome,) = run(jobs, settings_of(choice, **options), choice)
     return outcome
 
 
@@ -126,7 +130,7 @@ def slide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_limit_of_bytes_is_never_passed(
     model: LoadedModel, slide: Path, zipped: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    free = outcome_of(slide, TargetedCodec(model, Target(bits_per_pixel=8.0), 4), overwrite=True).encoded
+    free = outcome_of(slide, TargetedCodec(model, Target(bits_per_pixel=8.0), 4), existing="replace").encoded
     assert free is not None
     limit = int(free.store_bytes * 0.7)
     # A sample that promises a tenth too little: the first store is too large, and must not be put in place.
@@ -134,14 +138,7 @@ def test_a_limit_of_bytes_is_never_passed(
     monkeypatch.setattr(target, "stream_bytes", lambda *words: 0.9 * honest(*words))
     choice = TargetedCodec(model, Target(max_bytes=limit), 4)
     store = slide.with_suffix(".zarr.zip" if zipped else ".zarr")
-    (outcome,) = run(
-        [Job(slide, store)],
-        choice,
-        SourceSettings(tissue_only=False),
-        resources=Resources(1),
-        overwrite=True,
-        zipped=zipped,
-    )
+    (outcome,) = run([Job(slide, store)], settings_of(choice, existing="replace", zipped=zipped), choice)
     assert outcome.encoded is not None, outcome.error
     assert 0.8 * limit < outcome.encoded.store_bytes <= limit
     size = store.stat().st_size if zipped else sum(f.stat().st_size for f in store.rglob("*") if f.is_file())
@@ -161,10 +158,10 @@ def test_resume_keeps_what_meets_the_target(model: LoadedModel, slide: Path) -> 
     asked = TargetedCodec(model, Target(bits_per_pixel=6.0))
     made = outcome_of(slide, asked)
     assert made.encoded is not None
-    assert outcome_of(slide, asked, resume=True).status == "skipped"
+    assert outcome_of(slide, asked, existing="resume").status == "skipped"
     other = TargetedCodec(model, Target(bits_per_pixel=4.0))
-    assert isinstance(outcome_of(slide, other, resume=True).error, ConfigError)
+    assert isinstance(outcome_of(slide, other, existing="resume").error, ConfigError)
     enough = TargetedCodec(model, Target(max_bytes=made.encoded.store_bytes))
-    assert outcome_of(slide, enough, resume=True).status == "skipped"
+    assert outcome_of(slide, enough, existing="resume").status == "skipped"
     less = TargetedCodec(model, Target(max_bytes=made.encoded.store_bytes - 1))
-    assert isinstance(outcome_of(slide, less, resume=True).error, ConfigError)
+    assert isinstance(outcome_of(slide, less, existing="resume").error, ConfigError)

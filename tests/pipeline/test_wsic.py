@@ -26,6 +26,7 @@ from wsicomp.models.wsic import LATENT_CHANNELS, Wsic
 from wsicomp.pipeline import transforms
 from wsicomp.pipeline.encode import encode_source
 from wsicomp.pipeline.resources import Resources
+from wsicomp.pipeline.settings import EncodeSettings
 from wsicomp.pipeline.tile_codec import TileCodec
 from wsicomp.pipeline.view import LatentSlide
 from wsicomp.store.reader import StoreReader
@@ -275,7 +276,12 @@ def test_the_same_bytes_every_time(tmp_path: Path, wsic_weights: Path, wsic_at: 
     for index, (codec, readers) in enumerate([(wsic_at(3, 4), 1), (TileCodec.load(wsic_weights, 3), 4)]):
         store = tmp_path / str(index) / ("a.zarr.zip" if zipped else "a.zarr")
         store.parent.mkdir()
-        encode_source(PictureSource(picture(200, 150), TILE), store, codec, resources=Resources(readers), zipped=zipped)
+        encode_source(
+            PictureSource(picture(200, 150), TILE),
+            store,
+            codec,
+            EncodeSettings(resources=Resources(readers), zipped=zipped),
+        )
         found.append(files_of(store.parent))
     assert found[0] == found[1]
 

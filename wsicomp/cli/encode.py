@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -180,12 +179,12 @@ def encode(
     """
     from wsicomp.errors import ConfigError
     from wsicomp.evaluation.guard import make_floor
-    from wsicomp.models.device import resolve_device
     from wsicomp.pipeline import batch
     from wsicomp.pipeline.resources import Resources, parse_bytes
+    from wsicomp.pipeline.settings import EncodeSettings, Target
     from wsicomp.pipeline.staging import Stage
     from wsicomp.pipeline.status import StatusLog
-    from wsicomp.pipeline.target import Target, codec_choice
+    from wsicomp.pipeline.target import codec_choice
     from wsicomp.slides import SourceSettings
     from wsicomp.slides.settings import check_reader
 
@@ -193,18 +192,23 @@ def encode(
         raise ConfigError("--overwrite and --resume exclude each other: replace every store, or keep complete ones")
     if stage is not None and scheduler is not None:
         raise ConfigError("--stage is for one machine; workers of a cluster read slides where they all see them")
-    where = resolve_device(device)
-    resources = Resources(workers, None if memory is None else parse_bytes(memory))
-    floor_asked = min_psnr, min_ms_ssim, _absolute(keep_prediction), max_logit_shift, tile_size, device
-    floor = make_floor(*floor_asked)
-    target = Target.of(bits_per_pixel, psnr, max_bytes)
-    choice = codec_choice(
-        model, depth, quality=quality, latent_dtype=latent_dtype, target=target, tile_size=tile_size, device=where
+    settings = EncodeSettings(
+        model=model,
+        depth=depth,
+        quality=quality,
+        latent_dtype=latent_dtype,
+        target=Target.of(bits_per_pixel, psnr, max_bytes),
+        floor=make_floor(min_psnr, min_ms_ssim, keep_prediction, max_logit_shift, tile_size, device),
+        source=SourceSettings(mpp, tile_size, levels, tissue, tissue_threshold, check_reader(reader)),
+        existing="replace" if overwrite else "resume" if resume else "refuse",
+        zipped=zipped,
+        resources=Resources(workers, None if memory is None else parse_bytes(memory)),
+        device=device,
     )
+    choice = codec_choice(settings)
     planned = _planned(slides or [], manifest, output, zipped=zipped, check_slides=not skip_errors)
     share = _share(shard, len(planned))
     jobs = planned if share is None else share.of(planned)
-    settings = SourceSettings(mpp, tile_size, levels, tissue, tissue_threshold, check_reader(reader))
 
     def warn(message: str) -> None:
         log(f"wsicomp: warning: {message}")
@@ -214,11 +218,9 @@ def encode(
     with progress_bar("encode") as bar, deferred() as check, ExitStack() as stack:
         cluster = None
         if scheduler is not None:
-            from wsicomp.pipeline.cluster import Cluster, Recipe
+            from wsicomp.pipeline.cluster import Cluster
 
-            again = None if floor is None else partial(make_floor, *floor_asked)
-            recipe = Recipe(_absolute(model) or model, device, resources, again)
-            cluster = stack.enter_context(Cluster(scheduler, recipe, warn))
+            cluster = stack.enter_context(Cluster(scheduler, warn))
         copies = None if stage is None else stack.enter_context(Stage(stage))
         status = None
         if len(planned) > 1:
@@ -234,13 +236,8 @@ def encode(
 
         for outcome in batch.run(
             jobs,
-            choice,
             settings,
-            floor=floor,
-            overwrite=overwrite,
-            resume=resume,
-            zipped=zipped,
-            resources=resources,
+            choice,
             stage=copies,
             engine=lambda job, own: None if cluster is None else cluster.engine(job, own),
             started=lambda job: None if status is None else status.started(job),
@@ -255,7 +252,7 @@ def encode(
                 if not skip_errors:
                     break
                 continue
-            results.append(record_of(outcome, outcome.encoded, floor))
+            results.append(record_of(outcome, outcome.encoded, settings.floor))
             if not json:
                 say(line_of(results[-1]))
     if json:
@@ -298,8 +295,3 @@ def _share(shard: str | None, slides: int) -> Share | None:
     if share is not None:
         log(f"wsicomp: shard {share} of the slides, by SLURM's array task; --shard 1/1 does all")
     return share
-
-
-def _absolute(source: str | None) -> str | None:
-    """Path of a file as other processes see it; a shipped name stays."""
-    return source if source is None or not Path(source).is_file() else str(Path(source).absolute())

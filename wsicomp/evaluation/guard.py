@@ -2,17 +2,60 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from wsicomp.errors import ConfigError
 from wsicomp.models.device import resolve_device
 from wsicomp.pipeline.floor import Floor, Guard
 
+if TYPE_CHECKING:
+    from wsicomp.evaluation.data import ChosenClassifier
+
 __all__ = ["load_guard", "make_floor"]
 
 THRESHOLD = 0.5
 """Probability from which a tile is positive, where the classifier's file names none."""
+
+
+@cache
+def classifier_of(source: str, device: torch.device) -> ChosenClassifier:
+    """Load a classifier once in this process."""
+    from wsicomp.evaluation.data import choose_classifier
+
+    return choose_classifier(source, device)
+
+
+@dataclass(frozen=True)
+class Logits:
+    """The logits of a classifier that each process loads for itself; picklable, unlike the classifier.
+
+    Parameters
+    ----------
+    source
+        Shipped name, or absolute path of its file.
+    device
+        Where it runs.
+    sha256
+        SHA-256 of its weights.
+    """
+
+    source: str
+    device: torch.device
+    sha256: str
+
+    def __call__(self, tiles: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Turn tiles (N, T, T, 3) uint8 into logits (N,); ConfigError if this process finds another classifier."""
+        chosen = classifier_of(self.source, self.device)
+        if chosen.sha256 != self.sha256:
+            raise ConfigError(f"{self.source}: is another classifier on a worker; install the same one everywhere")
+        return chosen.classifier.logits(tiles)
 
 
 def load_guard(source: str, device: torch.device, *, tile_size: int, max_shift: float | None = None) -> Guard:
@@ -33,16 +76,15 @@ def load_guard(source: str, device: torch.device, *, tile_size: int, max_shift: 
         If the shift cannot be.
     """
     # Tables of data and scores take a while to load, and most floors have no classifier.
-    from wsicomp.evaluation.data import choose_classifier
     from wsicomp.evaluation.diagnosis import predict
 
-    chosen = choose_classifier(source, device)
+    chosen = classifier_of(source, device)
     threshold = THRESHOLD if chosen.threshold is None else chosen.threshold
     guard = Guard(
         sha256=chosen.sha256,
         threshold=threshold,
-        logits=chosen.classifier.logits,
-        predict=lambda logits: predict(logits, threshold),
+        logits=Logits(str(Path(source).absolute()) if Path(source).is_file() else source, device, chosen.sha256),
+        predict=partial(predict, threshold=threshold),
         max_shift=max_shift,
     )
     guard.logits(np.zeros((1, tile_size, tile_size, 3), np.uint8))

@@ -15,6 +15,7 @@ from wsicomp.datasets.sheet import PatchSheet
 from wsicomp.evaluation.study import Reconstruction
 from wsicomp.pipeline.encode import encode_source
 from wsicomp.pipeline.floor import Floor
+from wsicomp.pipeline.settings import EncodeSettings
 from wsicomp.pipeline.tile_codec import TileCodec
 from wsicomp.pipeline.view import read_tiles
 from wsicomp.progress import Progress, silent
@@ -56,7 +57,7 @@ def reconstruct(
     sheet = PatchSheet(name, patches)
     with tempfile.TemporaryDirectory(prefix="wsicomp-") as folder:
         store = Path(folder) / "patches.zarr"
-        encoded = encode_source(sheet, store, codec, floor=floor, progress=progress)
+        encoded = encode_source(sheet, store, codec, EncodeSettings(floor=floor), progress=progress)
         x_hat = np.empty_like(patches)
         size = patches.shape[1]
         with StoreReader(store) as reader:

@@ -20,12 +20,11 @@ from typing import Literal
 from wsicomp.disk import explain
 from wsicomp.errors import ConfigError, SlideError, StoreError, StoreTooLarge, WsicompError
 from wsicomp.pipeline.encode import Encoded, Engine, count_raised, encode_source
-from wsicomp.pipeline.floor import Floor
-from wsicomp.pipeline.resources import UNBOUND, Resources
+from wsicomp.pipeline.settings import EncodeSettings
 from wsicomp.pipeline.staging import Stage
 from wsicomp.pipeline.target import CodecChoice
 from wsicomp.progress import Progress, silent
-from wsicomp.slides import SourceSettings, open_source
+from wsicomp.slides import open_source
 from wsicomp.slides.settings import SAME_MPP
 from wsicomp.slides.source import Source, TileSource
 from wsicomp.store.reader import StoreReader
@@ -130,16 +129,11 @@ def check_stores(jobs: Sequence[Job]) -> None:
 
 def run(
     jobs: Sequence[Job],
+    settings: EncodeSettings,
     choice: CodecChoice,
-    settings: SourceSettings,
     *,
-    floor: Floor | None = None,
-    overwrite: bool = False,
-    resume: bool = False,
-    zipped: bool = False,
-    resources: Resources,
     stage: Stage | None = None,
-    engine: Callable[[Job, SourceSettings], Engine | None] = lambda job, settings: None,
+    engine: Callable[[Job, EncodeSettings], Engine | None] = lambda job, settings: None,
     started: Callable[[Job], None] = lambda job: None,
     progress: Callable[[Job], Progress] = lambda job: silent,
     warn: Callable[[str], None] = lambda message: None,
@@ -148,16 +142,11 @@ def run(
 
     Parameters
     ----------
+    settings
+        What is asked. Where stores are kept ("resume"), a complete one of the same settings is skipped, and a partial
+        or damaged one is made again.
     choice
-        Gives each slide its codec.
-    floor
-        What no tile may be below.
-    overwrite
-        Whether a store that exists may be replaced.
-    resume
-        Whether a complete store of the same settings is skipped; a partial or damaged one is made again.
-    resources
-        What this process may use.
+        Gives each slide its codec, as the settings ask for it.
     stage
         Copies slides to where they are read from; None reads them where they are.
     engine
@@ -169,14 +158,17 @@ def run(
     warn
         Told of what a user should know although it is no error.
     """
+    resume = settings.existing == "resume"
     for job, following in itertools.zip_longest(jobs, jobs[1:]):
         started(job)
-        own = settings if job.mpp is None else replace(settings, mpp=job.mpp)
+        own = settings
+        if job.mpp is not None:
+            own = replace(settings, source=replace(settings.source, mpp=job.mpp))
         try:
-            if resume and (done := finished(job, choice, own, floor)):
+            if resume and (done := finished(job, own, choice)):
                 yield Outcome(job, "skipped", done)
                 continue
-            if job.store.exists() and not (overwrite or resume):
+            if settings.existing == "refuse" and job.store.exists():
                 raise ConfigError(f"{job.store}: exists already; give --overwrite to replace it or --resume to keep it")
             with contextlib.ExitStack() as stack:
                 path = job.slide
@@ -184,21 +176,11 @@ def run(
                     path = stack.enter_context(stage.local(job.slide))
                     if following is not None and not (resume and following.store.exists()):
                         stage.ahead(following.slide)
-                slide = stack.enter_context(open_source(path, own))
+                slide = stack.enter_context(open_source(path, own.source))
                 if slide.info.mpp is None:
                     warn(f"{job.slide}: does not say its micrometres per pixel; encoded in pixels")
                 job.store.parent.mkdir(parents=True, exist_ok=True)
-                encoded = encode_within(
-                    slide,
-                    job.store,
-                    choice,
-                    floor=floor,
-                    overwrite=overwrite or resume,
-                    zipped=zipped,
-                    resources=resources,
-                    engine=engine(job, own),
-                    progress=progress(job),
-                )
+                encoded = encode_within(slide, job.store, own, choice, engine=engine(job, own), progress=progress(job))
             yield Outcome(job, "ok", encoded)
         except WsicompError as error:
             yield Outcome(job, "failed", error=error)
@@ -209,12 +191,9 @@ def run(
 def encode_within(
     slide: TileSource,
     store: Path,
+    settings: EncodeSettings,
     choice: CodecChoice,
     *,
-    floor: Floor | None = None,
-    overwrite: bool = False,
-    zipped: bool = False,
-    resources: Resources = UNBOUND,
     engine: Engine | None = None,
     progress: Progress = silent,
 ) -> Encoded:
@@ -234,25 +213,14 @@ def encode_within(
                 raise
             break
         try:
-            return encode_source(
-                slide,
-                store,
-                codec,
-                floor=floor,
-                limit_bytes=choice.limit_bytes,
-                overwrite=overwrite,
-                zipped=zipped,
-                resources=resources,
-                engine=engine,
-                progress=progress,
-            )
+            return encode_source(slide, store, codec, settings, engine=engine, progress=progress)
         except StoreTooLarge as error:
             too_large = error
             choice = choice.tighter(error.made_bytes)
     raise too_large or AssertionError("no try was made")
 
 
-def finished(job: Job, choice: CodecChoice, settings: SourceSettings, floor: Floor | None = None) -> Encoded | None:
+def finished(job: Job, settings: EncodeSettings, choice: CodecChoice) -> Encoded | None:
     """Describe a job's store, if it stands there already and every byte of it is sound; None if not.
 
     Raises
@@ -272,16 +240,16 @@ def finished(job: Job, choice: CodecChoice, settings: SourceSettings, floor: Flo
         raise SlideError(f"{job.slide}: there is no such file; check the path")
 
     def opened() -> Source:
-        return open_source(job.slide, settings)
+        return open_source(job.slide, settings.source)
 
-    differs = not choice.made(header, store_bytes, opened) or header.tile_size != settings.tile_size
-    differs |= header.floor != (None if floor is None else floor.record)
-    if settings.mpp is not None and header.mpp is not None:
-        differs |= abs(math.sqrt(math.prod(header.mpp)) / settings.mpp - 1) > SAME_MPP
+    differs = not choice.made(header, store_bytes, opened) or header.tile_size != settings.source.tile_size
+    differs |= header.floor != (None if settings.floor is None else settings.floor.record)
+    if settings.source.mpp is not None and header.mpp is not None:
+        differs |= abs(math.sqrt(math.prod(header.mpp)) / settings.source.mpp - 1) > SAME_MPP
     if differs:
         raise ConfigError(f"{job.store}: was encoded with other settings; give --overwrite, or another output")
     base = header.levels[0]
-    raised = [count_raised(quality, header.quality) for quality in qualities if quality is not None]
+    raised, in_jpegxl = count_raised((quality for quality in qualities if quality is not None), header.quality)
     return Encoded(
         store=job.store,
         depth=header.depth,
@@ -292,6 +260,6 @@ def finished(job: Job, choice: CodecChoice, settings: SourceSettings, floor: Flo
         tiles=header.total_tiles,
         tissue_tiles=header.tissue_tiles,
         seconds=0.0,
-        raised_tiles=sum(count for count, _ in raised),
-        jpegxl_tiles=sum(count for _, count in raised),
+        raised_tiles=raised,
+        jpegxl_tiles=in_jpegxl,
     )

@@ -19,7 +19,7 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -32,18 +32,18 @@ from wsicomp.errors import ConfigError, SlideError, StoreError, WsicompError
 from wsicomp.models.device import resolve_device
 from wsicomp.pipeline.batch import Job
 from wsicomp.pipeline.encode import ShardRow, encode_rows
-from wsicomp.pipeline.floor import Floor, FloorCoder
-from wsicomp.pipeline.resources import Resources
+from wsicomp.pipeline.floor import FloorCoder
+from wsicomp.pipeline.settings import EncodeSettings
 from wsicomp.pipeline.tile_codec import TileCodec
 from wsicomp.progress import Progress
-from wsicomp.slides import SourceSettings, open_source
+from wsicomp.slides import open_source
 from wsicomp.store.shared import SharedShards, SharedStore, WrittenShard
 from wsicomp.store.writer import StoreWriter
 
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["Cluster", "Recipe", "RowDone", "encode_row"]
+__all__ = ["Cluster", "RowDone", "encode_row"]
 
 CONNECT_S = 10.0
 """Seconds that a scheduler has to answer."""
@@ -61,28 +61,6 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How workers encode; picklable.
-
-    Parameters
-    ----------
-    weights
-        Name of shipped weights, or path of a weights file that workers see too.
-    device
-        Name of the device on the worker: auto, cpu, cuda.
-    resources
-        What each worker may use.
-    floor
-        Makes the floor on a worker, by a function that workers can import; None is no floor.
-    """
-
-    weights: str
-    device: str
-    resources: Resources
-    floor: Callable[[], Floor | None] | None = None
-
-
-@dataclass(frozen=True)
 class RowTask:
     """One row of shards of one slide, and all that a worker must know to encode it.
 
@@ -94,19 +72,16 @@ class RowTask:
 
     slide: Path
     modified_ns: int
-    settings: SourceSettings
-    recipe: Recipe
+    settings: EncodeSettings
     store: SharedStore
     row: ShardRow
 
 
 @dataclass(frozen=True)
 class RowDone:
-    """What became of a row: its shards, and what `Encoded` counts; or an error that another try would meet again."""
+    """What became of a row: its shards, or an error that another try would meet again."""
 
     shards: tuple[WrittenShard, ...] = ()
-    raised_tiles: int = 0
-    jpegxl_tiles: int = 0
     error: WsicompError | None = None
 
 
@@ -117,15 +92,12 @@ class Cluster:
     ----------
     address
         Of the scheduler, such as "tcp://10.0.0.1:8786".
-    recipe
-        How workers encode.
     warn
         Told when there is no worker yet.
     """
 
-    def __init__(self, address: str, recipe: Recipe, warn: Callable[[str], None] = lambda message: None) -> None:
+    def __init__(self, address: str, warn: Callable[[str], None] = lambda message: None) -> None:
         self._address = address
-        self._recipe = recipe
         self._warn = warn
         self._client: Client | None = None
 
@@ -160,11 +132,11 @@ class Cluster:
             self._client.close()
             self._client = None
 
-    def engine(self, job: Job, settings: SourceSettings) -> ClusterEngine:
+    def engine(self, job: Job, settings: EncodeSettings) -> ClusterEngine:
         """Return what encodes one slide."""
         if self._client is None:
             raise ValueError("the cluster has not been entered")
-        return ClusterEngine(self._client, job.slide, settings, self._recipe)
+        return ClusterEngine(self._client, job.slide, settings)
 
 
 class ClusterEngine:
@@ -174,19 +146,19 @@ class ClusterEngine:
     ----------
     client
         Connection to the scheduler.
-    slide, settings
-        The slide, and how it is read.
-    recipe
-        How workers encode.
+    slide
+        The slide, under a path that workers see too.
+    settings
+        What is asked; a weights file is one that workers see too.
     """
 
-    def __init__(self, client: Client, slide: Path, settings: SourceSettings, recipe: Recipe) -> None:
+    def __init__(self, client: Client, slide: Path, settings: EncodeSettings) -> None:
         self._client = client
         self._slide = slide.absolute()
-        self._settings = settings
-        self._recipe = recipe
+        weights = Path(settings.model)
+        self._settings = replace(settings, model=str(weights.absolute())) if weights.is_file() else settings
 
-    def encode(self, rows: Sequence[ShardRow], writer: StoreWriter, progress: Progress) -> tuple[int, int]:
+    def encode(self, rows: Sequence[ShardRow], writer: StoreWriter, progress: Progress) -> None:
         """Have every row encoded and written, and hand its shards to the writer.
 
         Raises
@@ -200,8 +172,8 @@ class ClusterEngine:
             raise self._gone()
         shared = writer.share()
         modified_ns = self._slide.stat().st_mtime_ns
-        tasks = [RowTask(self._slide, modified_ns, self._settings, self._recipe, shared, row) for row in rows]
-        total, done, raised, in_jpegxl = sum(row.tissue_tiles for row in rows), 0, 0, 0
+        tasks = [RowTask(self._slide, modified_ns, self._settings, shared, row) for row in rows]
+        total, done = sum(row.tissue_tiles for row in rows), 0
         futures = self._client.map(encode_row, tasks, pure=False, retries=RETRIES)
         row_of = dict(zip(futures, rows, strict=True))
         pending = set(futures)
@@ -211,10 +183,8 @@ class ClusterEngine:
                 progress(done, total)
                 for future in finished:
                     row = row_of[future]
-                    result = self._result(future, row)
-                    for shard in result.shards:
+                    for shard in self._result(future, row).shards:
                         writer.adopt(shard)
-                    raised, in_jpegxl = raised + result.raised_tiles, in_jpegxl + result.jpegxl_tiles
                     done += row.tissue_tiles
                     progress(done, total)
                 pending -= finished
@@ -222,7 +192,6 @@ class ClusterEngine:
             # Those that run go on to their end, but find no store to write into.
             if pending and self._client.status == "running":
                 self._client.cancel(list(pending), force=True)
-        return raised, in_jpegxl
 
     def _finished(self, pending: set[Any]) -> set[Any]:
         """Wait a moment for futures, and return those that have an end."""
@@ -312,8 +281,8 @@ def encode_row(task: RowTask) -> RowDone:
     try:
         if header.created_by != f"wsicomp {__version__}":
             raise ConfigError(f"a worker has wsicomp {__version__}, not {header.created_by}; install one everywhere")
-        key = task.slide, task.settings, task.modified_ns
-        slide = _slides.get(key, lambda: open_source(task.slide, task.settings))
+        key = task.slide, task.settings.source, task.modified_ns
+        slide = _slides.get(key, lambda: open_source(task.slide, task.settings.source))
         if (slide.levels, slide.info.source_bytes) != (header.levels, header.source_bytes):
             raise SlideError(f"{task.slide}: is another file on a worker; give a path on storage that all share")
         codec, coder = _coders.get(coder_key(task), lambda: coder_of(task))
@@ -321,10 +290,10 @@ def encode_row(task: RowTask) -> RowDone:
         tissue = np.zeros((grid.rows, grid.cols), np.bool_)
         tissue[task.row.rows.start : task.row.rows.stop] = task.row.tissue
         shards = SharedShards(task.store, tissue)
-        raised, in_jpegxl = encode_rows(slide, [task.row], codec, coder, shards, resources=task.recipe.resources)
+        encode_rows(slide, [task.row], codec, coder, shards, resources=task.settings.resources)
     except WsicompError as error:
         return RowDone(error=error)
-    return RowDone(tuple(shards.written), raised, in_jpegxl)
+    return RowDone(tuple(shards.written))
 
 
 def coder_key(task: RowTask) -> Hashable:
@@ -332,7 +301,7 @@ def coder_key(task: RowTask) -> Hashable:
     header = task.store.header
     floor = None if header.floor is None else tuple(sorted(header.floor.items()))
     codec = header.weights_sha256, header.depth, header.quality, header.latent_dtype
-    return codec, floor, header.tile_size, task.recipe.device
+    return codec, floor, header.tile_size, task.settings.device
 
 
 def coder_of(task: RowTask) -> tuple[TileCodec, FloorCoder | None]:
@@ -341,11 +310,10 @@ def coder_of(task: RowTask) -> tuple[TileCodec, FloorCoder | None]:
     Raises
     ------
     WsicompError
-        If the weights or the floor's classifier are not those, or the device is not there.
+        If the weights are not those, the device is not there, or the floor is another.
     """
-    header, recipe = task.store.header, task.recipe
-    codec = TileCodec.for_store(header, weights=recipe.weights, device=resolve_device(recipe.device))
-    floor = None if recipe.floor is None else recipe.floor()
+    header, settings, floor = task.store.header, task.settings, task.settings.floor
+    codec = TileCodec.for_store(header, weights=settings.model, device=resolve_device(settings.device))
     if header.floor != (None if floor is None else floor.record):
-        raise ConfigError("a worker made another floor; install the same wsicomp and the same classifier everywhere")
+        raise ConfigError("a worker has another floor; install the same wsicomp everywhere")
     return codec, None if floor is None else FloorCoder(codec, floor)

@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 
 from wsicomp.geometry import SHARD_TILES
 from wsicomp.pipeline.floor import Floor, FloorCoder, asked_sixteenths
-from wsicomp.pipeline.resources import UNBOUND, Resources
+from wsicomp.pipeline.resources import Resources
+from wsicomp.pipeline.settings import DEFAULTS, EncodeSettings
 from wsicomp.pipeline.tile_codec import TileCodec
 from wsicomp.progress import Progress, silent
 from wsicomp.slides.source import TileSource, TissueMask
@@ -130,8 +131,8 @@ class ShardSink(Protocol):
 class Engine(Protocol):
     """Encodes the rows of one source somewhere else than in this process."""
 
-    def encode(self, rows: Sequence[ShardRow], writer: StoreWriter, progress: Progress) -> tuple[int, int]:
-        """See that every row is written; count what `Encoded` counts: tiles raised by a floor, and in JPEG XL."""
+    def encode(self, rows: Sequence[ShardRow], writer: StoreWriter, progress: Progress) -> None:
+        """See that every row is written."""
 
 
 @dataclass(frozen=True)
@@ -148,12 +149,8 @@ def encode_source(
     source: TileSource,
     store: Path,
     codec: TileCodec,
+    settings: EncodeSettings = DEFAULTS,
     *,
-    floor: Floor | None = None,
-    limit_bytes: int | None = None,
-    overwrite: bool = False,
-    zipped: bool = False,
-    resources: Resources = UNBOUND,
     engine: Engine | None = None,
     progress: Progress = silent,
 ) -> Encoded:
@@ -163,16 +160,11 @@ def encode_source(
     ----------
     store
         Where the store will stand.
-    floor
-        What no tissue tile of any level may be below; None takes each tile as the codec makes it.
-    limit_bytes
-        Bytes that the store may have at most, everything counted; a larger one is not put in place.
-    overwrite
-        Whether a store that stands there already may be replaced.
-    zipped
-        Whether the store is packed into one file, `NAME.zarr.zip`.
-    resources
-        What this process may use.
+    codec
+        The codec that was chosen for this source.
+    settings
+        What else is asked: the floor, the most bytes, whether the store is packed, and what may be used. A store that
+        exists is replaced unless it is to be refused.
     engine
         What encodes in place of this process.
 
@@ -191,26 +183,29 @@ def encode_source(
     """
     started = time.monotonic()
     codec.check_tile_size(source.tile_size)
-    if zipped:
-        check_target(store, overwrite)
+    replace = settings.existing != "refuse"
+    limit_bytes = None if settings.target is None else settings.target.max_bytes
+    if settings.zipped:
+        check_target(store, replace)
     mask = source.tissue()
-    header = header_of(source, mask, codec, floor)
-    folder = store.with_name(store.name + ".unpacked") if zipped else store
-    with StoreWriter(folder, header, overwrite=overwrite or zipped) as writer:
+    header = header_of(source, mask, codec, settings.floor)
+    folder = store.with_name(store.name + ".unpacked") if settings.zipped else store
+    with StoreWriter(folder, header, overwrite=replace or settings.zipped) as writer:
         for level, tiles in enumerate(mask.tiles):
             writer.write_tissue(level, tiles)
         if source.info.icc_profile:
             writer.write_icc(source.info.icc_profile)
         rows = list(rows_of(source, mask))
         if engine is None:
-            coder = None if floor is None else FloorCoder(codec, floor)
-            raised, in_jpegxl = encode_rows(source, rows, codec, coder, writer, resources=resources, progress=progress)
+            coder = None if settings.floor is None else FloorCoder(codec, settings.floor)
+            encode_rows(source, rows, codec, coder, writer, resources=settings.resources, progress=progress)
         else:
-            raised, in_jpegxl = engine.encode(rows, writer, progress)
-        store_bytes = writer.commit(limit_bytes=limit_bytes, file_overhead=ZIP_FILE_BYTES if zipped else 0)
-    if zipped:
+            engine.encode(rows, writer, progress)
+        raised, in_jpegxl = count_raised(writer.qualities, codec.quality)
+        store_bytes = writer.commit(limit_bytes=limit_bytes, file_overhead=ZIP_FILE_BYTES if settings.zipped else 0)
+    if settings.zipped:
         try:
-            store_bytes = pack(folder, store, overwrite=overwrite)
+            store_bytes = pack(folder, store, overwrite=replace)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     base = source.levels[0]
@@ -261,22 +256,17 @@ def encode_rows(
     coder: FloorCoder | None,
     writer: ShardSink,
     *,
-    resources: Resources = UNBOUND,
+    resources: Resources,
     progress: Progress = silent,
-) -> tuple[int, int]:
+) -> None:
     """Read, encode and write the tissue tiles of rows of shards, the three overlapped.
-
-    Returns
-    -------
-    tuple
-        What `Encoded` counts: tiles that a floor raised, and that became JPEG XL.
 
     Raises
     ------
     SlideError, StoreError, ModelError
         As `encode_source` does.
     """
-    total, done, raised, in_jpegxl = sum(row.tissue_tiles for row in rows), 0, 0, 0
+    total, done = sum(row.tissue_tiles for row in rows), 0
     step = writer.header.chunk_px
     window = resources.window(codec, writer.header)
     with ThreadPoolExecutor(resources.readers, "read") as reading, ThreadPoolExecutor(1, "write") as writing:
@@ -302,15 +292,11 @@ def encode_rows(
                         part[...] = latent[:, : part.shape[1], : part.shape[2]]
                 done += len(batch)
                 progress(done, total)
-            if floored is not None:
-                more_raised, more_in_jpegxl = count_raised(floored.quality, codec.quality)
-                raised, in_jpegxl = raised + more_raised, in_jpegxl + more_in_jpegxl
             if written is not None:
                 written.result()
             written = writing.submit(writer.write_shard, level, shard[0], shard[1], block, floored)
         if written is not None:
             written.result()
-    return raised, in_jpegxl
 
 
 def above_floor(
@@ -328,10 +314,11 @@ def above_floor(
     return [tile.latent for tile in coded]
 
 
-def count_raised(quality: NDArray[np.uint8], asked: float | None) -> tuple[int, int]:
-    """Tiles of a higher quality than the one asked for, and tiles that are JPEG XL, of qualities as they are stored."""
-    in_jpegxl = quality == IN_JPEGXL
-    return int(((quality > asked_sixteenths(asked)) & ~in_jpegxl).sum()), int(in_jpegxl.sum())
+def count_raised(qualities: Iterable[NDArray[np.uint8]], asked: float | None) -> tuple[int, int]:
+    """Count tiles of a higher quality than the one asked for, and JPEG XL tiles, in a store's `quality` arrays."""
+    levels = list(qualities)
+    raised = sum(int(((level > asked_sixteenths(asked)) & (level != IN_JPEGXL)).sum()) for level in levels)
+    return raised, sum(int((level == IN_JPEGXL).sum()) for level in levels)
 
 
 def rows_of(source: TileSource, mask: TissueMask) -> Iterator[ShardRow]:

@@ -21,7 +21,7 @@ from wsicomp.pipeline.tile_codec import TileCodec
 from wsicomp.slides.tiff_tiles import CACHE_BYTES
 from wsicomp.store.schema import StoreHeader
 
-__all__ = ["UNBOUND", "Resources", "parse_bytes"]
+__all__ = ["Resources", "parse_bytes"]
 
 SHARDS = 3
 THREAD_BYTES = 64 * 2**20
@@ -67,9 +67,6 @@ class Resources:
                 f"{codec.depth}; give {math.ceil(needed / 2**20 / 10) * 10} MB, or smaller tiles, or a deeper depth"
             )
         return min(wanted, (self.memory_bytes - held) // tile_bytes)
-
-
-UNBOUND = Resources()
 
 
 def parse_bytes(text: str) -> int:

@@ -20,15 +20,17 @@ import torch
 from numpy.typing import NDArray
 
 from wsicomp.errors import ConfigError
+from wsicomp.models.device import resolve_device
 from wsicomp.models.registry import LoadedModel
 from wsicomp.models.wsic import QUALITIES
 from wsicomp.pipeline.encode import rows_of, tissue_places
+from wsicomp.pipeline.settings import EncodeSettings, Target
 from wsicomp.pipeline.tile_codec import TileCodec
 from wsicomp.pipeline.transforms import QUALITY_STEPS, codec_depths, load_codec
 from wsicomp.slides.source import TileSource, TissueMask
 from wsicomp.store.schema import StoreHeader
 
-__all__ = ["CodecChoice", "FixedCodec", "Target", "TargetedCodec", "choose", "codec_choice"]
+__all__ = ["CodecChoice", "FixedCodec", "TargetedCodec", "choose", "codec_choice"]
 
 DEFAULT_DEPTH = 3
 
@@ -48,58 +50,11 @@ LEAST_ERROR = 1e-3
 FINEST = (QUALITIES - 1) * QUALITY_STEPS
 
 
-@dataclass(frozen=True)
-class Target:
-    """What a store shall reach; exactly one of the three.
-
-    Parameters
-    ----------
-    bits_per_pixel
-        Real bits of the whole store for each pixel of the pyramid's base.
-    psnr_db
-        Mean peak signal-to-noise ratio of tissue tiles, in decibels.
-    max_bytes
-        Bytes of the whole store, at most.
-
-    Raises
-    ------
-    ConfigError
-        If there is none or more than one, or it is not above 0.
-    """
-
-    bits_per_pixel: float | None = None
-    psnr_db: float | None = None
-    max_bytes: int | None = None
-
-    @classmethod
-    def of(cls, bits_per_pixel: float | None, psnr_db: float | None, max_bytes: int | None) -> Self | None:
-        """Target of options, at most one of which is given; None where none is.
-
-        Raises
-        ------
-        ConfigError
-            If there is more than one, or it is not above 0.
-        """
-        none = bits_per_pixel is psnr_db is max_bytes is None
-        return None if none else cls(bits_per_pixel, psnr_db, max_bytes)
-
-    def __post_init__(self) -> None:
-        given = [value for value in (self.bits_per_pixel, self.psnr_db, self.max_bytes) if value is not None]
-        if len(given) != 1:
-            raise ConfigError("--bits-per-pixel, --psnr and --max-bytes exclude one another; give one")
-        if not 0 < given[0] < float("inf"):
-            raise ConfigError(f"a target of {given[0]:g} cannot be met; give a number above 0")
-
-
 OpenSource: TypeAlias = Callable[[], AbstractContextManager[TileSource]]
 
 
 class CodecChoice(Protocol):
     """How slides get their codec."""
-
-    @property
-    def limit_bytes(self) -> int | None:
-        """Bytes that a store may have, at most."""
 
     def codec_for(self, source: TileSource) -> TileCodec:
         """Codec that a source is to be encoded with."""
@@ -116,7 +71,6 @@ class FixedCodec:
     """The same codec for every slide; a `CodecChoice`."""
 
     codec: TileCodec
-    limit_bytes: int | None = None
 
     def codec_for(self, source: TileSource) -> TileCodec:
         """Return the codec."""
@@ -155,11 +109,6 @@ class TargetedCodec:
     device: torch.device | None = None
     aim: float = 1.0
 
-    @property
-    def limit_bytes(self) -> int | None:
-        """Bytes that a store may have, at most."""
-        return self.target.max_bytes
-
     def codec_for(self, source: TileSource) -> TileCodec:
         """Choose on a sample of the source; see `choose`."""
         target = self.target
@@ -169,15 +118,15 @@ class TargetedCodec:
 
     def made(self, header: StoreHeader, store_bytes: int, opened: OpenSource) -> bool:
         """Whether these weights kept the limit, or, without one, would be set now as they were set then."""
-        if self.limit_bytes is None:
+        if self.target.max_bytes is None:
             with opened() as source:
                 return FixedCodec(self.codec_for(source)).made(header, store_bytes, opened)
-        within = store_bytes <= self.limit_bytes and header.weights_sha256 == self.model.sha256
+        within = store_bytes <= self.target.max_bytes and header.weights_sha256 == self.model.sha256
         return within and self.depth in (None, header.depth)
 
     def tighter(self, made_bytes: int) -> Self:
         """Aim lower by what the sample promised too much."""
-        share = 1.0 if self.limit_bytes is None else self.limit_bytes / made_bytes
+        share = 1.0 if self.target.max_bytes is None else self.target.max_bytes / made_bytes
         return replace(self, aim=self.aim * share * CAUTION)
 
 
@@ -357,37 +306,25 @@ def last_true(holds: Callable[[int], bool]) -> int | None:
     return None if low < 0 else low
 
 
-def codec_choice(
-    source: str,
-    depth: int | None,
-    *,
-    quality: float | None,
-    latent_dtype: str | None,
-    target: Target | None,
-    tile_size: int,
-    device: torch.device,
-) -> CodecChoice:
-    """Set up one codec for every slide, or a choice for each where there is a target.
-
-    Parameters
-    ----------
-    source
-        Name of shipped weights, or path of a weights file.
-    depth
-        None is 3, or whatever meets the target best.
+def codec_choice(settings: EncodeSettings) -> CodecChoice:
+    """Load one codec for every slide, or set up a choice for each slide where there is a target.
 
     Raises
     ------
     ModelError
         If the weights cannot be loaded.
     ConfigError
-        If they have no such setting, tiles do not fit the depth, or settings go against the target.
+        If they have no such setting, tiles do not fit the depth, or the device is not there.
     """
-    if target is None:
-        wanted = DEFAULT_DEPTH if depth is None else depth
-        codec = TileCodec.load(source, wanted, quality=quality, latent_dtype=latent_dtype, device=device)
-        codec.check_tile_size(tile_size)
-        return FixedCodec(codec)
-    if quality is not None or latent_dtype is not None:
-        raise ConfigError("a target decides the quality and the type; leave --quality and --latent-dtype out, or it")
-    return TargetedCodec(load_codec(source), target, depth, device)
+    device = resolve_device(settings.device)
+    if settings.target is not None:
+        return TargetedCodec(load_codec(settings.model), settings.target, settings.depth, device)
+    codec = TileCodec.load(
+        settings.model,
+        DEFAULT_DEPTH if settings.depth is None else settings.depth,
+        quality=settings.quality,
+        latent_dtype=settings.latent_dtype,
+        device=device,
+    )
+    codec.check_tile_size(settings.source.tile_size)
+    return FixedCodec(codec)

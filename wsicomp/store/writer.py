@@ -190,6 +190,12 @@ class StoreWriter:
         with self._guard:
             self._written.add((level, rows.start, cols.start))
 
+    @property
+    def qualities(self) -> tuple[NDArray[np.uint8], ...]:
+        """Quality of every tile so far, as `quality/LEVEL` stores it, level by level; none without a floor."""
+        floored = None if self._shards is None else self._shards.floored
+        return () if floored is None else tuple(floored.quality)
+
     def share(self) -> SharedStore:
         """Let other processes write shards, through `shared.SharedShards`; what they wrote is for `adopt`.
 

@@ -1,4 +1,4 @@
-"""`wsicomp status`, and what `wsicomp encode` does with manifests and shards."""
+"""`wsicomp status`, and what `wsicomp encode` does with slide lists and parts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _no_probe(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def csv(slide: Path, tmp_path: Path) -> Path:
-    """A manifest of three slides, the second at half the resolution."""
+    """A list of three slides, the second at half the resolution."""
     for name in ("b", "c"):
         shutil.copy(slide, tmp_path / f"{name}.svs")
     path = tmp_path / "slides.csv"
@@ -34,8 +34,8 @@ def stores(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.glob("*.zarr"))
 
 
-def test_a_manifest_and_its_status(cli: Cli, csv: Path, tmp_path: Path) -> None:
-    ended = cli("encode", "--manifest", csv, *OPTIONS, "--json")
+def test_a_slide_list_and_its_status(cli: Cli, csv: Path, tmp_path: Path) -> None:
+    ended = cli("encode", "--list", csv, *OPTIONS, "--json")
     assert (ended.code, ended.err) == (0, "")
     results = ended.document["results"]
     assert [Path(result["store"]).name for result in results] == ["a.zarr", "b.zarr", "c.zarr"]
@@ -55,14 +55,14 @@ def test_a_manifest_and_its_status(cli: Cli, csv: Path, tmp_path: Path) -> None:
     assert (ended.code, ended.err) == (0, "")
     assert f"{document['store_bytes']:,}" in ended.out
 
-    again = cli("encode", "--manifest", csv, *OPTIONS, "--resume")
+    again = cli("encode", "--list", csv, *OPTIONS, "--resume")
     assert again.out.count("complete already, skipped") == 3
     assert cli("status", tmp_path, "--json").document["done"] == 3
 
 
 def test_failures_are_in_the_status(cli: Cli, csv: Path, tmp_path: Path) -> None:
     (tmp_path / "b.svs").unlink()
-    ended = cli("encode", "--manifest", csv, *OPTIONS, "--skip-errors", "-o", tmp_path / "out")
+    ended = cli("encode", "--list", csv, *OPTIONS, "--skip-errors", "-o", tmp_path / "out")
     assert ended.code == 3
     ended = cli("status", tmp_path / "out")
     assert ended.code == 3
@@ -72,10 +72,10 @@ def test_failures_are_in_the_status(cli: Cli, csv: Path, tmp_path: Path) -> None
     assert (ended.code, ended.document["status"], ended.document["failed"]) == (3, "error", 1)
 
 
-def test_shards_do_all_slides_once(cli: Cli, csv: Path, tmp_path: Path) -> None:
+def test_parts_do_all_slides_once(cli: Cli, csv: Path, tmp_path: Path) -> None:
     done = []
-    for shard in ("1/2", "2/2"):
-        ended = cli("encode", "--manifest", csv, *OPTIONS, "--shard", shard, "-o", tmp_path / "out", "--json")
+    for part in ("1/2", "2/2"):
+        ended = cli("encode", "--list", csv, *OPTIONS, "--part", part, "-o", tmp_path / "out", "--json")
         assert (ended.code, ended.err) == (0, "")
         done.append([Path(result["slide"]).name for result in ended.document["results"]])
     assert done == [["slide.svs", "c.svs"], ["b.svs"]]
@@ -83,23 +83,23 @@ def test_shards_do_all_slides_once(cli: Cli, csv: Path, tmp_path: Path) -> None:
     assert cli("status", tmp_path / "out", "--json").document["done"] == 3
 
 
-def test_more_shards_than_slides(cli: Cli, csv: Path, tmp_path: Path) -> None:
-    ended = cli("encode", "--manifest", csv, *OPTIONS, "--shard", "4/4", "--json")
+def test_more_parts_than_slides(cli: Cli, csv: Path, tmp_path: Path) -> None:
+    ended = cli("encode", "--list", csv, *OPTIONS, "--part", "4/4", "--json")
     assert (ended.code, ended.document["results"]) == (0, [])
     assert stores(tmp_path / "out") == []
 
 
-def test_a_slurm_array_is_the_default_shard(
+def test_a_slurm_array_is_the_default_part(
     cli: Cli, csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in (("ID", "12"), ("MIN", "10"), ("COUNT", "3")):
         monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", value)
-    ended = cli("encode", "--manifest", csv, *OPTIONS)
+    ended = cli("encode", "--list", csv, *OPTIONS)
     assert ended.code == 0
     (line,) = ended.err.splitlines()
-    assert "shard 3/3" in line
+    assert "part 3/3" in line
     assert stores(tmp_path / "out") == ["c.zarr"]
-    ended = cli("encode", "--manifest", csv, *OPTIONS, "--shard", "1/3")
+    ended = cli("encode", "--list", csv, *OPTIONS, "--part", "1/3")
     assert (ended.code, ended.err) == (0, "")
     assert stores(tmp_path / "out") == ["a.zarr", "c.zarr"]
 
@@ -113,10 +113,10 @@ def test_a_slurm_task_that_is_given_one_slide_does_it(cli: Cli, slide: Path, mon
 
 
 def test_refusals(cli: Cli, csv: Path, slide: Path, tmp_path: Path) -> None:
-    fails(cli, tmp_path, 2, ("--manifest", "exclude each other"), slide, "--manifest", csv, *OPTIONS)
-    fails(cli, tmp_path, 2, ("no slides", "--manifest"), *OPTIONS)
-    fails(cli, tmp_path, 2, ("none.csv", "no such file"), "--manifest", tmp_path / "none.csv", *OPTIONS)
-    fails(cli, tmp_path, 2, ("shard 3/2", "1/4"), "--manifest", csv, "--shard", "3/2", *OPTIONS)
+    fails(cli, tmp_path, 2, ("--list", "exclude each other"), slide, "--list", csv, *OPTIONS)
+    fails(cli, tmp_path, 2, ("no slides", "--list"), *OPTIONS)
+    fails(cli, tmp_path, 2, ("none.csv", "no such file"), "--list", tmp_path / "none.csv", *OPTIONS)
+    fails(cli, tmp_path, 2, ("part 3/2", "1/4"), "--list", csv, "--part", "3/2", *OPTIONS)
     fails(cli, tmp_path, 2, ("wsicomp-status",), tmp_path, command="status")
     (tmp_path / "c.svs").unlink()
-    fails(cli, tmp_path, 3, ("slides.csv line 4", "c.svs"), "--manifest", csv, *OPTIONS)
+    fails(cli, tmp_path, 3, ("slides.csv line 4", "c.svs"), "--list", csv, *OPTIONS)

@@ -1,4 +1,4 @@
-"""The status file: whole lines whatever happens, shards merged, the last event of a store counts."""
+"""The status file: whole lines whatever happens, parts merged, the last event of a store counts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from wsicomp.errors import ConfigError, SlideError, StoreError
 from wsicomp.pipeline.batch import Job, Outcome
 from wsicomp.pipeline.encode import Encoded
-from wsicomp.pipeline.share import Share
+from wsicomp.pipeline.part import Part
 from wsicomp.pipeline.status import StatusLog, read_status
 
 
@@ -83,9 +83,9 @@ def test_nothing_is_known_of_a_batch_that_has_just_begun(tmp_path: Path) -> None
     assert (found.eta_s, found.ratio_to_source, found.store_bytes) == (None, None, 0)
 
 
-def test_shards_are_merged_and_run_beside_one_another(tmp_path: Path) -> None:
+def test_parts_are_merged_and_run_beside_one_another(tmp_path: Path) -> None:
     jobs = jobs_in(tmp_path, "a", "b", "c", "d")
-    first, second = Share(1, 2), Share(2, 2)
+    first, second = Part(1, 2), Part(2, 2)
     with (
         StatusLog(tmp_path / "out", first.of(jobs), first) as one,
         StatusLog(tmp_path / "out", second.of(jobs), second) as two,
@@ -103,7 +103,7 @@ def test_shards_are_merged_and_run_beside_one_another(tmp_path: Path) -> None:
 
 def test_a_second_run_is_appended_and_decides(tmp_path: Path) -> None:
     (a,) = jobs_in(tmp_path, "a")
-    with StatusLog(tmp_path / "out", [a], Share(1, 1)) as log:
+    with StatusLog(tmp_path / "out", [a], Part(1, 1)) as log:
         log.started(a)
         log.ended(Outcome(a, "failed", error=SlideError("x")))
     time.sleep(0.01)

@@ -18,17 +18,17 @@ from wsicomp.slides.settings import DEFAULT_TISSUE_THRESHOLD
 
 if TYPE_CHECKING:
     from wsicomp.pipeline.batch import Job, Outcome
-    from wsicomp.pipeline.share import Share
+    from wsicomp.pipeline.part import Part
 
 
 def encode(
     slides: Annotated[
         list[Path] | None, typer.Argument(help="Slides, or folders with slides in them.", show_default=False)
     ] = None,
-    manifest: Annotated[
+    slide_list: Annotated[
         Path | None,
         typer.Option(
-            "--manifest",
+            "--list",
             help="CSV of slides in place of SLIDES: a column slide and, if wanted, mpp and output (a store, or a "
             "folder for it); paths are relative to the CSV. Such as slides.csv.",
             show_default=False,
@@ -120,11 +120,11 @@ def encode(
         str, typer.Option("--reader", help="openslide, tiff for a TIFF's own JPEG tiles, or auto for the faster.")
     ] = "auto",
     zipped: Annotated[bool, typer.Option("--zip", help="Make one file, NAME.zarr.zip, of each store.")] = False,
-    shard: Annotated[
+    part: Annotated[
         str | None,
         typer.Option(
-            "--shard",
-            help="Do only every n-th slide from the i-th on, such as 1/4; the n shards together do all.  [default: "
+            "--part",
+            help="Do only every n-th slide from the i-th on, such as 1/4; the n parts together do all.  [default: "
             "this task's in a SLURM array, else 1/1]",
             show_default=False,
         ),
@@ -173,7 +173,7 @@ def encode(
     With --bits-per-pixel, --psnr or --max-bytes a sample of each slide's tiles picks its depth and quality.
 
     More than one slide is a batch, whose events are written to wsicomp-status.jsonl in the output folder, beside the
-    manifest, or beside the first store; `wsicomp status` shows it.
+    slide list, or beside the first store; `wsicomp status` shows it.
 
     Example: wsicomp encode slide.svs --depth 3
     """
@@ -206,9 +206,9 @@ def encode(
         device=device,
     )
     choice = codec_choice(settings)
-    planned = _planned(slides or [], manifest, output, zipped=zipped, check_slides=not skip_errors)
-    share = _share(shard, len(planned))
-    jobs = planned if share is None else share.of(planned)
+    planned = _planned(slides or [], slide_list, output, zipped=zipped, check_slides=not skip_errors)
+    own = _part(part, len(planned))
+    jobs = planned if own is None else own.of(planned)
 
     def warn(message: str) -> None:
         log(f"wsicomp: warning: {message}")
@@ -224,8 +224,8 @@ def encode(
         copies = None if stage is None else stack.enter_context(Stage(stage))
         status = None
         if len(planned) > 1:
-            folder = output or (planned[0].store if manifest is None else manifest).parent
-            status = stack.enter_context(StatusLog(folder, jobs, share))
+            folder = output or (planned[0].store if slide_list is None else slide_list).parent
+            status = stack.enter_context(StatusLog(folder, jobs, own))
 
         def tiles_of(job: Job) -> Progress:
             def show(done: int, total: int, note: str = "") -> None:
@@ -269,29 +269,29 @@ def encode(
 
 
 def _planned(
-    slides: list[Path], manifest: Path | None, output: Path | None, *, zipped: bool, check_slides: bool
+    slides: list[Path], slide_list: Path | None, output: Path | None, *, zipped: bool, check_slides: bool
 ) -> list[Job]:
-    """Plan the jobs of the slides or of the manifest, whichever was given."""
+    """Plan the jobs of the slides or of the slide list, whichever was given."""
     from wsicomp.errors import ConfigError
     from wsicomp.pipeline.batch import plan
-    from wsicomp.pipeline.manifest import read_manifest
+    from wsicomp.pipeline.slide_list import read_slide_list
 
-    if manifest is not None and slides:
-        raise ConfigError("SLIDES and --manifest exclude each other; add the slides to the CSV, or leave it out")
-    if manifest is not None:
-        return read_manifest(manifest, output, zipped=zipped, check_slides=check_slides)
+    if slide_list is not None and slides:
+        raise ConfigError("SLIDES and --list exclude each other; add the slides to the CSV, or leave it out")
+    if slide_list is not None:
+        return read_slide_list(slide_list, output, zipped=zipped, check_slides=check_slides)
     if not slides:
-        raise ConfigError("there are no slides to encode; name slides or a folder of them, or give --manifest")
+        raise ConfigError("there are no slides to encode; name slides or a folder of them, or give --list")
     return plan(slides, output, zipped=zipped)
 
 
-def _share(shard: str | None, slides: int) -> Share | None:
-    """Share of the slides that this process does: the one asked for, or that of this task in a SLURM array."""
-    from wsicomp.pipeline.share import Share
+def _part(asked: str | None, slides: int) -> Part | None:
+    """Part of the slides that this process does: the one asked for, or that of this task in a SLURM array."""
+    from wsicomp.pipeline.part import Part
 
-    if shard is not None:
-        return Share.parse(shard)
-    share = Share.of_slurm(os.environ) if slides > 1 else None  # one slide is what this very task was given
-    if share is not None:
-        log(f"wsicomp: shard {share} of the slides, by SLURM's array task; --shard 1/1 does all")
-    return share
+    if asked is not None:
+        return Part.parse(asked)
+    part = Part.of_slurm(os.environ) if slides > 1 else None  # one slide is what this very task was given
+    if part is not None:
+        log(f"wsicomp: part {part} of the slides, by SLURM's array task; --part 1/1 does all")
+    return part

@@ -2,7 +2,7 @@
 
 inputs, output -> plan -> [Job(slide, store)] -> for each: probe in a child process -> encode -> Outcome
 
-`manifest` makes the jobs of a CSV file instead, `share` takes one machine's part of them, and `status` writes down how
+`slide_list` makes the jobs of a CSV file instead, `part` takes one machine's part of them, and `status` writes down how
 they end.
 """
 

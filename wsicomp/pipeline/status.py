@@ -6,7 +6,7 @@
     {"event": "ok", "store": "a.zarr", "slide": "../in/a.svs", "time": 1.8e9, "bytes": 12, "source_bytes": 90, ...}
 
 A line is one write to a file opened for appending. The last one may be cut short, by a full disk or by a kill between
-two pages of the write: the reader passes over it, and the next writer begins a new one. Every shard of a batch writes a
+two pages of the write: the reader passes over it, and the next writer begins a new one. Every part of a batch writes a
 file of its own, since network file systems (NFS) have no true appending: lines of several machines in one file would
 overwrite one another. Reading merges the files; the last event of a store is how it stands. A run that was killed shows
 as running until it is run again.
@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from wsicomp.disk import explain
 from wsicomp.errors import ConfigError, StoreError
-from wsicomp.pipeline.share import Share
+from wsicomp.pipeline.part import Part
 
 if TYPE_CHECKING:
     from wsicomp.pipeline.batch import Job, Outcome
@@ -50,13 +50,13 @@ class StatusLog:
         Where the file stands; made when missing.
     jobs
         The jobs that this process will do.
-    share
-        Which share of the whole batch they are; None for all of it.
+    part
+        Which part of the whole batch they are; None for all of it.
     """
 
-    def __init__(self, folder: Path, jobs: Sequence[Job], share: Share | None = None) -> None:
-        part = "" if share is None else f"-{share.index}-of-{share.count}"
-        self.path = folder / f"wsicomp-status{part}.jsonl"
+    def __init__(self, folder: Path, jobs: Sequence[Job], part: Part | None = None) -> None:
+        of_whole = "" if part is None else f"-{part.index}-of-{part.count}"
+        self.path = folder / f"wsicomp-status{of_whole}.jsonl"
         self._jobs = jobs
         self._current: Job | None = None
         self._descriptor = -1
@@ -188,7 +188,7 @@ class BatchStatus:
 
 
 def read_status(folder: Path) -> BatchStatus:
-    """Read every status file in a folder, those of all shards.
+    """Read every status file in a folder, those of all parts.
 
     Raises
     ------

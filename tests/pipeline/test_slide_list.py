@@ -8,7 +8,7 @@ import pytest
 
 from wsicomp.errors import ConfigError, SlideError
 from wsicomp.pipeline.batch import Job
-from wsicomp.pipeline.manifest import read_manifest
+from wsicomp.pipeline.slide_list import read_slide_list
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def csv(tmp_path: Path) -> Path:
 def test_rows_become_jobs_in_order_and_relative_to_the_csv(csv: Path) -> None:
     csv.write_text('slide,mpp,output\na.svs,,\n"in/c, d.svs",0.5,half/x.zarr\n\n b.svs , 1 , deep\n', encoding="utf-8")
     folder = csv.parent
-    assert read_manifest(csv) == [
+    assert read_slide_list(csv) == [
         Job(folder / "a.svs", folder / "a.zarr"),
         Job(folder / "in/c, d.svs", folder / "half/x.zarr", 0.5),
         Job(folder / "b.svs", folder / "deep/b.zarr", 1.0),
@@ -31,13 +31,13 @@ def test_rows_become_jobs_in_order_and_relative_to_the_csv(csv: Path) -> None:
 
 def test_columns_in_any_order_and_the_mark_that_spreadsheets_write(csv: Path) -> None:
     csv.write_text("\ufeffmpp,slide\n2,a.svs\n", encoding="utf-8")
-    assert read_manifest(csv) == [Job(csv.parent / "a.svs", csv.parent / "a.zarr", 2.0)]
+    assert read_slide_list(csv) == [Job(csv.parent / "a.svs", csv.parent / "a.zarr", 2.0)]
 
 
 def test_an_output_folder_takes_the_rows_without_an_output(csv: Path) -> None:
     csv.write_text("slide,output\na.svs,own\nb.svs,\n")
     out = csv.parent / "out"
-    assert [job.store for job in read_manifest(csv, out, zipped=True)] == [
+    assert [job.store for job in read_slide_list(csv, out, zipped=True)] == [
         csv.parent / "own/a.zarr.zip",
         out / "b.zarr.zip",
     ]
@@ -45,7 +45,7 @@ def test_an_output_folder_takes_the_rows_without_an_output(csv: Path) -> None:
 
 def test_an_absolute_path_stays(csv: Path) -> None:
     csv.write_text(f"slide\n{csv.parent / 'a.svs'}\n")
-    assert read_manifest(csv)[0].slide == csv.parent / "a.svs"
+    assert read_slide_list(csv)[0].slide == csv.parent / "a.svs"
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_an_absolute_path_stays(csv: Path) -> None:
 def test_a_wrong_csv_is_refused_in_one_line(csv: Path, text: str, message: str) -> None:
     csv.write_text(text)
     with pytest.raises(ConfigError, match=message) as refused:
-        read_manifest(csv)
+        read_slide_list(csv)
     assert str(csv) in str(refused.value) or "would both become" in message
     assert "\n" not in str(refused.value)
 
@@ -79,22 +79,22 @@ def test_a_wrong_csv_is_refused_in_one_line(csv: Path, text: str, message: str) 
 def test_bytes_that_are_no_text(csv: Path) -> None:
     csv.write_bytes(b"slide\n\xff\xfe.svs\n")
     with pytest.raises(ConfigError, match="is no CSV file in UTF-8"):
-        read_manifest(csv)
+        read_slide_list(csv)
 
 
 def test_a_missing_csv(csv: Path) -> None:
     with pytest.raises(ConfigError, match=r"slides\.csv: there is no such file"):
-        read_manifest(csv)
+        read_slide_list(csv)
 
 
-def test_one_store_for_a_manifest(csv: Path) -> None:
+def test_one_store_for_a_slide_list(csv: Path) -> None:
     csv.write_text("slide\na.svs\n")
     with pytest.raises(ConfigError, match="names one store"):
-        read_manifest(csv, Path("one.zarr"))
+        read_slide_list(csv, Path("one.zarr"))
 
 
 def test_a_slide_that_is_not_there(csv: Path) -> None:
     csv.write_text("slide\na.svs\nnone.svs\n")
     with pytest.raises(SlideError, match=r"line 3: there is no slide .*none\.svs"):
-        read_manifest(csv)
-    assert len(read_manifest(csv, check_slides=False)) == 2
+        read_slide_list(csv)
+    assert len(read_slide_list(csv, check_slides=False)) == 2

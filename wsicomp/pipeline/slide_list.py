@@ -17,12 +17,12 @@ from wsicomp.disk import explain
 from wsicomp.errors import ConfigError, SlideError
 from wsicomp.pipeline.batch import Job, check_stores, store_suffix
 
-__all__ = ["COLUMNS", "read_manifest"]
+__all__ = ["COLUMNS", "read_slide_list"]
 
 COLUMNS = ("slide", "mpp", "output")
 
 
-def read_manifest(
+def read_slide_list(
     path: Path, output: Path | None = None, *, zipped: bool = False, check_slides: bool = True
 ) -> list[Job]:
     """Read the slides of a batch from a CSV file, in its order.
@@ -48,7 +48,7 @@ def read_manifest(
         If a slide is not there.
     """
     if output is not None and output.name.endswith((".zarr", ".zarr.zip")):
-        raise ConfigError(f"{output}: names one store, and a manifest may hold many slides; give a folder")
+        raise ConfigError(f"{output}: names one store, and a slide list may hold many slides; give a folder")
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
             rows = csv.reader(stream, strict=True)

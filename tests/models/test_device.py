@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -81,3 +84,124 @@ def test_an_error_comes_out_and_the_number_of_threads_stays(count: int) -> None:
     with pytest.raises(ZeroDivisionError):
         in_threads(lambda item: 1 // item, range(count))
     assert threads_here_and_of_a_new_thread() == (3, 3)
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_calls_that_overlap_leave_the_number_of_threads_as_it_was() -> None:
+    inside, ended = threading.Event(), threading.Event()
+    found: list[list[int]] = []
+
+    def second() -> None:
+        found.append(in_threads(last, range(4)))
+        found.append([torch.get_num_threads()])
+
+    def last(_: int) -> int:
+        inside.set()
+        assert ended.wait(20)
+        return torch.get_num_threads()
+
+    other = threading.Thread(target=second)
+
+    def first(_: int) -> int:
+        # The second call begins while this one runs, and ends after it.
+        if not other.ident:
+            other.start()
+        assert inside.wait(20)
+        return torch.get_num_threads()
+
+    assert in_threads(first, [0]) == [1]
+    ended.set()
+    other.join(20)
+    assert found == [[1] * 4, [3]]
+    assert threads_here_and_of_a_new_thread() == (3, 3)
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_a_call_within_a_call_runs_where_it_is() -> None:
+    def outer(item: int) -> list[tuple[int, int]]:
+        return in_threads(lambda k: (item * k, threading.get_ident()), range(3))
+
+    for item, row in enumerate(in_threads(outer, range(40))):
+        assert [product for product, _ in row] == [0, item, 2 * item]
+        assert len({thread for _, thread in row}) == 1
+    assert threads_here_and_of_a_new_thread() == (3, 3)
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_all_calls_share_one_lasting_pool() -> None:
+    def call() -> set[int]:
+        together = threading.Barrier(3, timeout=20)
+
+        def ident(_: int) -> int:
+            together.wait()
+            return threading.get_ident()
+
+        return set(in_threads(ident, range(3)))
+
+    def pool() -> set[int | None]:
+        return {thread.ident for thread in threading.enumerate() if thread.name.startswith("torch")}
+
+    first, threads = call(), pool()
+    assert len(first) == 3
+    assert all(call() <= threads for _ in range(20))
+    assert pool() == threads
+
+
+def test_nothing_more_begins_after_an_error() -> None:
+    begun: list[int] = []
+
+    def fail(item: int) -> None:
+        begun.append(item)
+        raise ValueError("ended")
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(ValueError, match="ended"):
+            in_threads(fail, range(100))
+        assert len(begun) <= 2
+    finally:
+        torch.set_num_threads(before)
+
+
+USE = """
+import torch
+from wsicomp.models.device import in_threads
+torch.set_num_threads(2)
+use = lambda: in_threads(lambda k: (torch.ones(64, 64) @ torch.ones(64, 64)).sum().item() + k, range(6))
+first = use()
+"""
+
+
+def ends(code: str) -> str:
+    """What a fresh process prints that runs this after it has used the pool, and that it ends by itself."""
+    done = subprocess.run([sys.executable, "-c", USE + code], capture_output=True, text=True, timeout=120, check=True)
+    return done.stdout
+
+
+def test_the_pool_does_not_keep_a_process_alive() -> None:
+    assert ends("print(first == use())") == "True\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_process_has_a_pool_of_its_own() -> None:
+    code = """
+import os, warnings
+warnings.simplefilter("ignore")
+child = os.fork()
+if not child:
+    os._exit(0 if use() == first else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), use() == first)
+"""
+    assert ends(code) == "0 True\n"
+
+
+def test_a_spawned_process_has_a_pool_of_its_own() -> None:
+    code = """
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+import math
+with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+    print(pool.submit(in_threads, math.sqrt, [4, 9]).result())
+"""
+    assert ends(code) == "[2.0, 3.0]\n"

@@ -1,9 +1,17 @@
-"""The device that networks run on, and how the threads of a CPU share work."""
+"""The device that networks run on, and the pool of threads that shares work on a CPU.
+
+torch keeps the number of threads that it computes with per thread: a thread takes over what any thread set last when it
+first computes, and then keeps its own. The pool's threads compute with one thread each, so that a result does not
+depend on how many there are; nobody else's number is changed.
+"""
 
 from __future__ import annotations
 
+import os
+import threading
+from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 import torch
@@ -37,16 +45,95 @@ def resolve_device(name: str = "auto") -> torch.device:
     return device
 
 
+class _Pool:
+    """Threads that last as long as the process and compute with one thread each; as many as were ever asked for."""
+
+    def __init__(self) -> None:
+        # Held while threads start: until they have, other threads would take over their number.
+        self._lock = threading.Lock()
+        self._size = 1
+        self._executor = ThreadPoolExecutor(self._size)
+
+    def torch_threads(self) -> int:
+        """How many threads torch computes with in the thread that asks."""
+        with self._lock:
+            return torch.get_num_threads()
+
+    def submit(self, work: Callable[[], None], threads: int, times: int) -> list[Future[None]]:
+        """Begin work so many times, in a pool of at least so many threads."""
+        with self._lock:
+            if threads > self._size:
+                # What the smaller pool has begun, it ends.
+                self._executor.shutdown(wait=False)
+                self._size, self._executor = threads, started(threads)
+            return [self._executor.submit(work) for _ in range(times)]
+
+
+def started(count: int) -> ThreadPoolExecutor:
+    """Start a pool whose threads compute with one thread each, and leave the number that new threads take over."""
+    all_set = threading.Barrier(count + 1)
+
+    def compute_alone() -> None:
+        # Asking comes first: a number that is set before a thread's first question is overwritten by it.
+        torch.get_num_threads()
+        torch.set_num_threads(1)
+        all_set.wait()
+
+    pool = ThreadPoolExecutor(count, "torch", compute_alone)
+    with ThreadPoolExecutor(1) as another:
+        common = another.submit(torch.get_num_threads).result()
+        try:
+            for _ in range(count):
+                pool.submit(int)
+            all_set.wait()
+        except BaseException:
+            all_set.abort()
+            raise
+        finally:
+            another.submit(torch.set_num_threads, common).result()
+    return pool
+
+
+_pool = _Pool()
+
+
+def _forget_pool() -> None:
+    # A forked child has none of its parent's threads.
+    global _pool
+    _pool = _Pool()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pool)
+
+
 def in_threads(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
-    """Results in order, of as many threads as torch has, each with one thread of torch: of any number, the same."""
-    items = list(items)
-    before = torch.get_num_threads()
-    try:
-        if before == 1 or len(items) < 2:
-            torch.set_num_threads(1)
-            return [function(item) for item in items]
-        # The number of torch's threads is each thread's own, but new ones take over what was set last.
-        with ThreadPoolExecutor(before, "torch", initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            return list(pool.map(function, items))
-    finally:
-        torch.set_num_threads(before)
+    """Apply a function to items, in as many threads as torch has, and return the results in the items' order.
+
+    The threads are those of one pool, which all callers share, and each computes with one thread of torch, so the
+    results do not depend on their number. Calls may overlap; one from within a function that runs here, or from a
+    thread for which torch has one thread, runs where it is. An error ends the call as soon as what has begun is done.
+    """
+    pending = deque(enumerate(items))
+    results: dict[int, R] = {}
+
+    def work() -> None:
+        while True:
+            try:
+                index, item = pending.popleft()
+            except IndexError:
+                return
+            results[index] = function(item)
+
+    threads = _pool.torch_threads()
+    if threads == 1:
+        work()
+    else:
+        workers = _pool.submit(work, threads, min(threads, len(pending)))
+        try:
+            for worker in workers:
+                worker.result()
+        finally:
+            pending.clear()
+            wait(workers)
+    return [results[index] for index in range(len(results))]

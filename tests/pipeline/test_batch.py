@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,7 @@ import pytest
 
 from tests.pipeline.sources import files_of
 from wsicomp.errors import ConfigError, SlideError, StoreError
-from wsicomp.pipeline.batch import Job, Outcome, plan, run
-from wsicomp.pipeline.floor import Floor
+from wsicomp.pipeline.batch import Job, Outcome, check_stores, plan, run
 from wsicomp.pipeline.settings import EncodeSettings
 from wsicomp.pipeline.target import FixedCodec
 from wsicomp.pipeline.tile_codec import TileCodec
@@ -69,6 +67,7 @@ def test_where_a_store_goes(output: str | None, zipped: bool, store: str) -> Non
         (["x.svs", "x.tif"], None, False, "x.svs and x.tif: would both become"),
         (["1/x.svs", "2/x.svs"], "out", False, "would both become"),
         (["x.svs", "x.svs"], None, False, "would both become"),
+        (["1/x.svs", "./1/x.svs"], None, False, "would both become"),
     ],
 )
 def test_plans_that_would_lose_a_slide_are_refused(
@@ -76,6 +75,39 @@ def test_plans_that_would_lose_a_slide_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         plan([Path(name) for name in inputs], Path(output) if output else None, zipped=zipped)
+
+
+def test_two_slides_for_one_store_are_refused_through_links(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "in")
+    with pytest.raises(ConfigError, match="would both become"):
+        plan([tmp_path / "in/x.svs", tmp_path / "link/x.tif"], None)
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_store_inside_a_store_is_refused(slide: Path, codec_at: CodecAt, linked: bool) -> None:
+    outcomes(slide, codec_at(4))
+    outer = slide.with_suffix(".zarr")
+    if linked:
+        outer = slide.with_name("link.zarr")
+        outer.symlink_to(slide.with_suffix(".zarr"))
+    before = files_of(slide.with_suffix(".zarr"))
+    for output in (outer / "inner.zarr", outer / "deep" / "folder", outer / "latents" / "inner.zarr"):
+        with pytest.raises(ConfigError, match="lies inside the store"):
+            plan([slide], output)
+    assert files_of(slide.with_suffix(".zarr")) == before
+
+
+def test_a_store_inside_one_of_the_same_batch_is_refused() -> None:
+    with pytest.raises(ConfigError, match="lies inside the store"):
+        check_stores([Job(Path("a.svs"), Path("a.zarr")), Job(Path("b.svs"), Path("a.zarr/b.zarr"))])
+
+
+def test_a_file_where_a_folder_is_needed_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "out").touch()
+    for output in ("out", "out/deeper", "out/x.zarr"):
+        with pytest.raises(ConfigError, match="out is a file where a folder is needed"):
+            plan([Path("x.svs")], tmp_path / output)
 
 
 def test_a_folder_without_slides_is_refused(tmp_path: Path) -> None:
@@ -88,93 +120,6 @@ def outcomes(slide: Path, codec: TileCodec, settings: SourceSettings | None = No
     jobs = [Job(slide, slide.with_suffix(".zarr"))]
     asked = EncodeSettings(source=settings or SourceSettings(tissue_only=False), **options)
     return list(run(jobs, asked, FixedCodec(codec)))
-
-
-def test_resume_skips_what_is_whole_and_says_what_it_is(slide: Path, codec_at: CodecAt) -> None:
-    (made,) = outcomes(slide, codec_at(3))
-    (again,) = outcomes(slide, codec_at(3), existing="resume")
-    assert (made.status, again.status) == ("ok", "skipped")
-    assert made.encoded is not None
-    assert again.encoded == replace(made.encoded, seconds=0.0)
-
-
-def flip(store: Path) -> None:
-    shard = store / "latents/0/c/0/0/0"
-    content = bytearray(shard.read_bytes())
-    content[len(content) // 2] ^= 1
-    shard.write_bytes(content)
-
-
-def lose_shard(store: Path) -> None:
-    (store / "latents/0/c/0/0/0").unlink()
-
-
-def unfinish(store: Path) -> None:
-    store.rename(store.with_name(store.name + ".partial"))
-    (store.with_name(store.name + ".partial") / "manifest.json").unlink()
-
-
-def lose_manifest(store: Path) -> None:
-    (store / "manifest.json").unlink()
-
-
-@pytest.mark.parametrize("damage", [flip, lose_shard, unfinish, lose_manifest])
-def test_resume_makes_again_what_is_not_whole(slide: Path, codec_at: CodecAt, damage: Callable[[Path], None]) -> None:
-    store = slide.with_suffix(".zarr")
-    outcomes(slide, codec_at(3))
-    before = files_of(store)
-    damage(store)
-    (outcome,) = outcomes(slide, codec_at(3), existing="resume")
-    assert outcome.status == "ok"
-    assert files_of(store) == before
-    assert sorted(path.name for path in slide.parent.iterdir()) == ["slide.svs", "slide.zarr"]
-
-
-@pytest.mark.parametrize(
-    ("depth", "settings"), [(2, {}), (3, {"tile_size": 128}), (3, {"mpp": 2.0})], ids=["depth", "tile size", "mpp"]
-)
-def test_resume_does_not_take_a_store_of_other_settings_for_done(
-    slide: Path, codec_at: CodecAt, depth: int, settings: dict[str, Any]
-) -> None:
-    outcomes(slide, codec_at(3))
-    before = files_of(slide.parent)
-    (outcome,) = outcomes(slide, codec_at(depth), SourceSettings(**settings), existing="resume")
-    assert isinstance(outcome.error, ConfigError)
-    assert "other settings" in str(outcome.error)
-    assert files_of(slide.parent) == before
-
-
-FLOOR = Floor(min_psnr_db=20)
-
-
-def test_resume_of_a_store_with_a_floor_says_what_it_is(slide: Path, codec_at: CodecAt) -> None:
-    (made,) = outcomes(slide, codec_at(3), floor=FLOOR)
-    (again,) = outcomes(slide, codec_at(3), floor=Floor(min_psnr_db=20), existing="resume")
-    assert (made.status, again.status) == ("ok", "skipped")
-    assert made.encoded is not None
-    assert made.encoded.jpegxl_tiles > 0
-    assert again.encoded == replace(made.encoded, seconds=0.0)
-
-
-@pytest.mark.parametrize(
-    ("made", "asked"),
-    [(FLOOR, None), (None, FLOOR), (FLOOR, Floor(min_psnr_db=21)), (FLOOR, Floor(20, 0.5))],
-    ids=["without", "with", "higher", "more"],
-)
-def test_resume_tells_floors_apart(slide: Path, codec_at: CodecAt, made: Floor | None, asked: Floor | None) -> None:
-    outcomes(slide, codec_at(3), floor=made)
-    before = files_of(slide.parent)
-    (outcome,) = outcomes(slide, codec_at(3), floor=asked, existing="resume")
-    assert isinstance(outcome.error, ConfigError)
-    assert "other settings" in str(outcome.error)
-    assert files_of(slide.parent) == before
-
-
-def test_resume_of_a_slide_that_is_gone(slide: Path, codec_at: CodecAt) -> None:
-    outcomes(slide, codec_at(3))
-    slide.unlink()
-    (outcome,) = outcomes(slide, codec_at(3), existing="resume")
-    assert isinstance(outcome.error, SlideError)
 
 
 def test_what_goes_wrong_with_one_touches_no_other(slide: Path, codec_at: CodecAt) -> None:
@@ -202,3 +147,14 @@ def test_what_the_system_refuses_is_a_store_error(
     assert isinstance(outcome.error, StoreError)
     assert "permission denied" in str(outcome.error)
     assert [path.name for path in slide.parent.iterdir()] == ["slide.svs"]
+
+
+def test_a_slide_without_tissue_is_warned_of(slide: Path, codec_at: CodecAt) -> None:
+    heard: list[str] = []
+    jobs = [Job(slide, slide.with_suffix(".zarr"))]
+    glass = EncodeSettings(source=SourceSettings(tissue_threshold=255))
+    (outcome,) = run(jobs, glass, FixedCodec(codec_at(4)), warn=heard.append)
+    assert outcome.encoded is not None
+    assert outcome.encoded.tissue_tiles == 0
+    assert list(outcome.encoded.warnings) == heard
+    assert [message for message in heard if "no tile holds tissue" in message]

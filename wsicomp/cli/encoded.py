@@ -30,6 +30,7 @@ def record_of(outcome: Outcome, encoded: Encoded, floor: Floor | None) -> dict[s
         "floor": None if floor is None else floor.record,
         "raised_tiles": encoded.raised_tiles,
         "jpegxl_tiles": encoded.jpegxl_tiles,
+        "warnings": list(encoded.warnings),
         "seconds": encoded.seconds,
     }
 

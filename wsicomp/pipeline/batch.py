@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,17 +17,16 @@ from pathlib import Path
 from typing import Literal
 
 from wsicomp.disk import explain
-from wsicomp.errors import ConfigError, SlideError, StoreError, StoreTooLarge, WsicompError
-from wsicomp.pipeline.encode import Encoded, Engine, count_raised, encode_source
+from wsicomp.errors import ConfigError, StoreError, StoreTooLarge, WsicompError
+from wsicomp.pipeline.encode import Encoded, Engine, encode_source
+from wsicomp.pipeline.resume import kept
 from wsicomp.pipeline.settings import EncodeSettings
 from wsicomp.pipeline.staging import Stage
 from wsicomp.pipeline.target import CodecChoice
 from wsicomp.progress import Progress, silent
 from wsicomp.slides import open_source
-from wsicomp.slides.settings import SAME_MPP
-from wsicomp.slides.source import Source, TileSource
-from wsicomp.store.reader import StoreReader
-from wsicomp.store.verify import verify
+from wsicomp.slides.source import TileSource
+from wsicomp.store.container import is_store_folder
 
 __all__ = [
     "SLIDE_SUFFIXES",
@@ -83,7 +81,7 @@ def plan(inputs: Sequence[Path], output: Path | None, *, zipped: bool = False) -
     Raises
     ------
     ConfigError
-        If a folder holds no slide, or two slides would become one store.
+        If a folder holds no slide, or a store cannot stand where it would; see `check_stores`.
     """
     suffix = store_suffix(zipped)
     slides: list[Path] = []
@@ -100,8 +98,9 @@ def plan(inputs: Sequence[Path], output: Path | None, *, zipped: bool = False) -
             raise ConfigError(f"{output}: names one store, and there are {len(slides)} slides; give a folder")
         if not output.name.endswith(suffix):
             raise ConfigError(f"{output}: a store of this kind ends in {suffix}")
-        return [Job(slides[0], output)]
-    jobs = [Job(slide, (output or slide.parent) / (slide.stem + suffix)) for slide in slides]
+        jobs = [Job(slides[0], output)]
+    else:
+        jobs = [Job(slide, (output or slide.parent) / (slide.stem + suffix)) for slide in slides]
     check_stores(jobs)
     return jobs
 
@@ -112,19 +111,29 @@ def store_suffix(zipped: bool) -> str:
 
 
 def check_stores(jobs: Sequence[Job]) -> None:
-    """Refuse jobs of which two have one store.
+    """Refuse jobs whose stores would overwrite or damage one another, or a store that exists.
+
+    Links are followed; letters of either case are told apart.
 
     Raises
     ------
     ConfigError
-        If there are such; the message names both slides.
+        If two jobs have one store, a store lies inside another, or a folder for it is a file; the message names them.
     """
-    slides: dict[str, Path] = {}
+    slides: dict[Path, Path] = {}
     for job in jobs:
-        store = os.path.abspath(job.store)
+        store = Path(os.path.realpath(job.store))
         if store in slides:
             raise ConfigError(f"{slides[store]} and {job.slide}: would both become {job.store}; rename one")
         slides[store] = job.slide
+    sound: set[Path] = set()
+    for job in jobs:
+        for folder in set(Path(os.path.realpath(job.store)).parents) - sound:
+            if folder in slides or is_store_folder(folder):
+                raise ConfigError(f"{job.store}: lies inside the store {folder}; choose a folder outside it")
+            if folder.exists() and not folder.is_dir():
+                raise ConfigError(f"{job.store}: {folder} is a file where a folder is needed; give another output")
+            sound.add(folder)
 
 
 def run(
@@ -165,7 +174,9 @@ def run(
         if job.mpp is not None:
             own = replace(settings, source=replace(settings.source, mpp=job.mpp))
         try:
-            if resume and (done := finished(job, own, choice)):
+            if resume and (done := kept(job.slide, job.store, own, choice)):
+                for message in done.warnings:
+                    warn(message)
                 yield Outcome(job, "skipped", done)
                 continue
             if settings.existing == "refuse" and job.store.exists():
@@ -177,10 +188,10 @@ def run(
                     if following is not None and not (resume and following.store.exists()):
                         stage.ahead(following.slide)
                 slide = stack.enter_context(open_source(path, own.source))
-                if slide.info.mpp is None:
-                    warn(f"{job.slide}: does not say its micrometres per pixel; encoded in pixels")
                 job.store.parent.mkdir(parents=True, exist_ok=True)
                 encoded = encode_within(slide, job.store, own, choice, engine=engine(job, own), progress=progress(job))
+            for message in encoded.warnings:
+                warn(message)
             yield Outcome(job, "ok", encoded)
         except WsicompError as error:
             yield Outcome(job, "failed", error=error)
@@ -218,48 +229,3 @@ def encode_within(
             too_large = error
             choice = choice.tighter(error.made_bytes)
     raise too_large or AssertionError("no try was made")
-
-
-def finished(job: Job, settings: EncodeSettings, choice: CodecChoice) -> Encoded | None:
-    """Describe a job's store, if it stands there already and every byte of it is sound; None if not.
-
-    Raises
-    ------
-    ConfigError
-        If the store is complete but of other settings.
-    """
-    try:
-        if verify(job.store):
-            return None
-        with StoreReader(job.store) as reader:
-            header, store_bytes = reader.header, reader.store_bytes
-            qualities = [reader.quality(level.index) for level in header.levels]
-    except StoreError:
-        return None
-    if not job.slide.exists():
-        raise SlideError(f"{job.slide}: there is no such file; check the path")
-
-    def opened() -> Source:
-        return open_source(job.slide, settings.source)
-
-    differs = not choice.made(header, store_bytes, opened) or header.tile_size != settings.source.tile_size
-    differs |= header.floor != (None if settings.floor is None else settings.floor.record)
-    if settings.source.mpp is not None and header.mpp is not None:
-        differs |= abs(math.sqrt(math.prod(header.mpp)) / settings.source.mpp - 1) > SAME_MPP
-    if differs:
-        raise ConfigError(f"{job.store}: was encoded with other settings; give --overwrite, or another output")
-    base = header.levels[0]
-    raised, in_jpegxl = count_raised((quality for quality in qualities if quality is not None), header.quality)
-    return Encoded(
-        store=job.store,
-        depth=header.depth,
-        quality=header.quality,
-        pixels=base.width_px * base.height_px,
-        source_bytes=header.source_bytes,
-        store_bytes=store_bytes,
-        tiles=header.total_tiles,
-        tissue_tiles=header.tissue_tiles,
-        seconds=0.0,
-        raised_tiles=raised,
-        jpegxl_tiles=in_jpegxl,
-    )

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +66,8 @@ class Encoded:
         Tiles of all levels, and those that were coded.
     raised_tiles, jpegxl_tiles
         Tiles that a floor made have a higher quality than the one asked for, and those that became JPEG XL; 0 without.
+    warnings
+        What a user should know although it is no error, one line each.
     """
 
     store: Path
@@ -79,6 +81,24 @@ class Encoded:
     seconds: float
     raised_tiles: int = 0
     jpegxl_tiles: int = 0
+    warnings: tuple[str, ...] = ()
+
+    @classmethod
+    def of_store(cls, store: Path, header: StoreHeader, store_bytes: int, **known: Any) -> Self:
+        """Describe a store by its header and its size; what else is known is given by name."""
+        base = header.levels[0]
+        facts: dict[str, Any] = {
+            "store": store,
+            "depth": header.depth,
+            "quality": header.quality,
+            "pixels": base.width_px * base.height_px,
+            "source_bytes": header.source_bytes,
+            "store_bytes": store_bytes,
+            "tiles": header.total_tiles,
+            "tissue_tiles": header.tissue_tiles,
+            "seconds": 0.0,
+        }
+        return cls(**facts | known)
 
     @property
     def bits_per_pixel(self) -> float:
@@ -208,20 +228,23 @@ def encode_source(
             store_bytes = pack(folder, store, overwrite=replace)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-    base = source.levels[0]
-    return Encoded(
-        store=store,
-        depth=codec.depth,
-        quality=codec.quality,
-        pixels=base.width_px * base.height_px,
-        source_bytes=source.info.source_bytes,
-        store_bytes=store_bytes,
-        tiles=header.total_tiles,
-        tissue_tiles=header.tissue_tiles,
+    return Encoded.of_store(
+        store,
+        header,
+        store_bytes,
         seconds=time.monotonic() - started,
         raised_tiles=raised,
         jpegxl_tiles=in_jpegxl,
+        warnings=tuple(doubts(source, header)),
     )
+
+
+def doubts(source: TileSource, header: StoreHeader) -> Iterator[str]:
+    """Say what a user should know of a source although it was encoded."""
+    if header.mpp is None:
+        yield f"{source.name}: does not say its micrometres per pixel; encoded in pixels"
+    if not header.tissue_tiles:
+        yield f"{source.name}: no tile holds tissue, so all are kept as plain glass; lower --tissue-threshold"
 
 
 def header_of(source: TileSource, mask: TissueMask, codec: TileCodec, floor: Floor | None = None) -> StoreHeader:
@@ -246,6 +269,7 @@ def header_of(source: TileSource, mask: TissueMask, codec: TileCodec, floor: Flo
         entropy=codec.entropy_digest,
         floor=None if floor is None else floor.record,
         features=() if floor is None else (PICTURES,),
+        source_fingerprint=source.info.fingerprint,
     )
 
 

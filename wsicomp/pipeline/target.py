@@ -11,9 +11,8 @@ base. What a sample promises, a slide need not keep to the byte; `encode_source`
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Protocol, Self, TypeAlias
+from typing import Protocol, Self
 
 import numpy as np
 import torch
@@ -50,17 +49,14 @@ LEAST_ERROR = 1e-3
 FINEST = (QUALITIES - 1) * QUALITY_STEPS
 
 
-OpenSource: TypeAlias = Callable[[], AbstractContextManager[TileSource]]
-
-
 class CodecChoice(Protocol):
     """How slides get their codec."""
 
     def codec_for(self, source: TileSource) -> TileCodec:
         """Codec that a source is to be encoded with."""
 
-    def made(self, header: StoreHeader, store_bytes: int, opened: OpenSource) -> bool:
-        """Whether a complete store is one that this choice could have made; its source is opened where that must be."""
+    def made(self, header: StoreHeader, store_bytes: int, source: TileSource) -> bool:
+        """Whether a complete store of a source is one that this choice could have made."""
 
     def tighter(self, made_bytes: int) -> Self:
         """Choice to try next, where a store of this one came out larger than the limit."""
@@ -76,7 +72,7 @@ class FixedCodec:
         """Return the codec."""
         return self.codec
 
-    def made(self, header: StoreHeader, store_bytes: int, opened: OpenSource) -> bool:
+    def made(self, header: StoreHeader, store_bytes: int, source: TileSource) -> bool:
         """Whether weights, depth, quality and type are the codec's."""
         codec = self.codec
         asked = codec.weights_sha256, codec.depth, codec.quality, codec.latent_dtype
@@ -116,11 +112,10 @@ class TargetedCodec:
             target = Target(max_bytes=int(target.max_bytes * self.aim))
         return choose(source, self.model, target, depth=self.depth, device=self.device)
 
-    def made(self, header: StoreHeader, store_bytes: int, opened: OpenSource) -> bool:
+    def made(self, header: StoreHeader, store_bytes: int, source: TileSource) -> bool:
         """Whether these weights kept the limit, or, without one, would be set now as they were set then."""
         if self.target.max_bytes is None:
-            with opened() as source:
-                return FixedCodec(self.codec_for(source)).made(header, store_bytes, opened)
+            return FixedCodec(self.codec_for(source)).made(header, store_bytes, source)
         within = store_bytes <= self.target.max_bytes and header.weights_sha256 == self.model.sha256
         return within and self.depth in (None, header.depth)
 

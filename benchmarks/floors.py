@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 
 from wsicomp.datasets.patches import PatchTable
 from wsicomp.evaluation.data import ChosenClassifier, choose_classifier, table_data
-from wsicomp.evaluation.diagnosis import predict
 from wsicomp.evaluation.guard import THRESHOLD, load_guard
 from wsicomp.evaluation.machine import describe_machine
 from wsicomp.evaluation.reconstruct import reconstruct
+from wsicomp.metrics.classification import predict
 from wsicomp.models.registry import WSIC
 from wsicomp.pipeline.floor import Floor
 from wsicomp.pipeline.tile_codec import TileCodec

@@ -31,7 +31,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.rd.bd import bd_rate
 from benchmarks.rd.compare import curves
 from benchmarks.rd.learned import StoreCodec
 from benchmarks.rd.measure import Bench, Point
@@ -39,6 +38,7 @@ from benchmarks.rd.report import table
 from benchmarks.rd.tiles import load_set
 from wsicomp.datasets.patches import PatchTable
 from wsicomp.evaluation.machine import describe_machine
+from wsicomp.metrics.bd import bd_rate
 from wsicomp.models.registry import load_model
 from wsicomp.models.wsic import QUALITIES
 from wsicomp.training import codec

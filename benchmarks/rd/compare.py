@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from benchmarks.rd.bd import RATE_RANGE, Curve, bd_rate, ms_ssim_db, pareto
 from benchmarks.rd.learned import OWN
 from benchmarks.rd.measure import Point
 from benchmarks.rd.peers import PEERS
+from wsicomp.metrics.bd import RATE_RANGE, Curve, bd_rate, ms_ssim_db, pareto
 
 __all__ = ["METRICS", "Target", "best_under", "curves", "delta_rates", "envelope", "targets"]
 

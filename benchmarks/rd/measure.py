@@ -22,13 +22,13 @@ from skimage.color import hed_from_rgb
 
 from benchmarks.rd.codecs import Codec
 from benchmarks.rd.tiles import TileSet
-from wsicomp.evaluation.bootstrap import diagnosis_distributions, resample_groups
 from wsicomp.evaluation.classifiers import TorchClassifier
-from wsicomp.evaluation.diagnosis import diagnose
 from wsicomp.evaluation.fidelity import measure
 from wsicomp.evaluation.pixels import to_float_nchw
 from wsicomp.evaluation.report import CALIBRATED_KEYS, STATISTICS
 from wsicomp.evaluation.study import StudyData
+from wsicomp.metrics.bootstrap import resample_groups, score_distributions
+from wsicomp.metrics.classification import score
 from wsicomp.models.classifier import StudyClassifier
 from wsicomp.models.registry import CLASSIFIER, load_model
 
@@ -99,7 +99,7 @@ class Bench:
         if coded.x_hat.shape != self.tiles.shape or coded.x_hat.dtype != np.uint8:
             raise ValueError(f"{codec.name}, {codec.setting}: gave {coded.x_hat.shape} for {self.tiles.shape}")
         count, pixels = len(self.tiles), self.tiles[..., 0].size
-        fidelity = measure(self.tiles, coded.x_hat)
+        fidelity = measure(self.tiles, coded.x_hat).means()
         haematoxylin, counterstain = self.stain_ssim(coded.x_hat)
         return {
             "codec": codec.name,
@@ -109,9 +109,7 @@ class Bench:
             "bytes": coded.bytes,
             "bits_per_pixel": 8 * coded.bytes / pixels,
             "payload_bits_per_pixel": None if coded.payload_bytes is None else 8 * coded.payload_bytes / pixels,
-            "psnr_db": float(fidelity.psnr_db.mean()),
-            "ssim": float(fidelity.ssim.mean()),
-            "ms_ssim": None if fidelity.ms_ssim is None else float(fidelity.ms_ssim.mean()),
+            **{name: value for name, value in fidelity.items() if name != "loss"},
             "ssim_haematoxylin": haematoxylin,
             "ssim_counterstain": counterstain,
             "encode_tiles_per_s": count / max(coded.encode_s, 1e-9),
@@ -175,18 +173,18 @@ class Judge:
         intervals = {name: self._resamples.interval(values) for name, values in (distributions | drops).items()}
         calibrated = None
         if self._calibrated is not None:
-            scores = asdict(diagnose(logits, self._labels, self._calibrated, self._logits))
+            scores = asdict(score(logits, self._labels, self._calibrated, self._logits))
             calibrated = {"threshold": self._calibrated, **{key: scores[key] for key in CALIBRATED_KEYS[1:]}}
         similarity = torch.nn.functional.cosine_similarity(self._features, self._features_of(x_hat))
         return {
-            **asdict(diagnose(logits, self._labels, 0.5, self._logits)),
+            **asdict(score(logits, self._labels, 0.5, self._logits)),
             "feature_distance": max(float(1 - similarity.mean()), 0.0),
             "intervals": {name: [i.low, i.high] if i else None for name, i in intervals.items()},
             "calibrated": calibrated,
         }
 
     def _distributions(self, logits: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-        return diagnosis_distributions(self._resamples, logits, self._labels, 0.5, self._logits)
+        return score_distributions(self._resamples, logits, self._labels, 0.5, self._logits)
 
     @torch.inference_mode()
     def _features_of(self, tiles: NDArray[np.uint8]) -> torch.Tensor:

@@ -14,11 +14,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.rd.bd import RATE_RANGE
 from benchmarks.rd.compare import Points, curves, envelope, quality_of
 from benchmarks.rd.learned import OWN
 from benchmarks.rd.measure import Point
 from wsicomp.disk import write_file
+from wsicomp.metrics.bd import RATE_RANGE
 
 __all__ = ["write_figures"]
 

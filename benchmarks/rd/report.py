@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from benchmarks.rd.bd import RATE_RANGE
 from benchmarks.rd.compare import METRICS
 from benchmarks.rd.measure import Point
 from benchmarks.rd.peers import PEERS
+from wsicomp.metrics.bd import RATE_RANGE
 
 __all__ = ["to_markdown"]
 

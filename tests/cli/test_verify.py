@@ -87,7 +87,7 @@ def test_against_its_slide(cli: Cli, encoded_once: Path, tissue_svs: Path) -> No
         assert level["tiles"] > 0
         assert 15 < level["psnr_db"] < 60
         assert 0.3 < level["ssim"] <= 1
-    assert result["fidelity"][2]["ms_ssim"] is None  # 87 x 68 px is too small for five scales
+    assert 0.9 < result["fidelity"][2]["ms_ssim"] <= 1  # 87 x 68 px, mirrored out to five scales
     ended = cli("verify", encoded_once, "--against", tissue_svs)
     assert ended.out.count("PSNR") == 3
 

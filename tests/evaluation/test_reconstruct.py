@@ -7,7 +7,7 @@ import pytest
 
 from tests.pipeline.sources import picture
 from wsicomp.evaluation.reconstruct import reconstruct
-from wsicomp.pipeline.closeness import psnr_db
+from wsicomp.metrics.distortion import psnr_db
 from wsicomp.pipeline.floor import Floor
 from wsicomp.pipeline.tile_codec import TileCodec
 

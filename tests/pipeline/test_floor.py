@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from tests.pipeline.sources import PictureSource, files_of, picture
 from tests.pipeline.step_codec import StepCodec, step_codec
 from wsicomp.errors import ConfigError, ModelError, SlideError, StoreCorrupt
-from wsicomp.evaluation.diagnosis import predict
-from wsicomp.evaluation.fidelity import measure
-from wsicomp.pipeline.closeness import ms_ssim, psnr_db
+from wsicomp.metrics.classification import predict
+from wsicomp.metrics.distortion import psnr_db
+from wsicomp.metrics.similarity import ms_ssim
 from wsicomp.pipeline.encode import Encoded, encode_source
 from wsicomp.pipeline.floor import Floor, FloorCoder, Guard
 from wsicomp.pipeline.resources import Resources
@@ -347,25 +347,3 @@ def test_floors_that_cannot_be_are_refused(make: Callable[[], object], word: str
     with pytest.raises(ConfigError, match=word) as caught:
         make()
     assert "\n" not in str(caught.value)
-
-
-def test_closeness_of_whole_tiles_is_that_of_the_evaluation() -> None:
-    x = picture(200, 176)
-    x_hat = np.clip(x + np.random.default_rng(0).normal(0, 9, x.shape), 0, 255).astype(np.uint8)
-    measured = measure(x[None], x_hat[None])
-    assert measured.ms_ssim is not None
-    assert psnr_db(x, x_hat) == pytest.approx(measured.psnr_db[0], abs=1e-9)
-    assert ms_ssim(x, x_hat) == pytest.approx(measured.ms_ssim[0], abs=1e-6)
-    assert (psnr_db(x, x), ms_ssim(x, x)) == (math.inf, 1)
-
-
-@pytest.mark.parametrize("size", [(1, 1), (1, 300), (160, 160), (161, 20), (256, 3)])
-def test_any_part_has_an_ms_ssim(size: tuple[int, int]) -> None:
-    x = picture(*size)
-    worse = [ms_ssim(x, (x // step * step).astype(np.uint8)) for step in (1, 16, 64)]
-    assert worse[0] == 1 > worse[1] > worse[2] >= 0
-
-
-def test_black_has_one_too() -> None:
-    black = np.zeros((32, 32, 3), np.uint8)
-    assert 0 < ms_ssim(black, black + 1) <= 1

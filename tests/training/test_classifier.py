@@ -15,6 +15,7 @@ from sklearn.metrics import roc_auc_score
 from tests.training.contents import contents
 from wsicomp.datasets.patches import PatchTable
 from wsicomp.errors import ConfigError, DataError
+from wsicomp.metrics.classification import youden_threshold
 from wsicomp.models.classifier import StudyClassifier
 from wsicomp.models.registry import CLASSIFIER, load_model
 from wsicomp.progress import Progress, silent
@@ -22,7 +23,6 @@ from wsicomp.training.classifier import (
     ClassifierRecipe,
     LabelledTiles,
     augment,
-    calibrated_threshold,
     score,
     train_classifier,
 )
@@ -107,7 +107,7 @@ class TestTraining:
         logits = score(loaded(run), val.tiles, CPU)
         assert roc_auc_score(val.labels, logits) == pytest.approx(auc)
         threshold = float(load_model(run.weights).notes["threshold"])
-        assert threshold == pytest.approx(calibrated_threshold(val.labels, logits), rel=1e-6)
+        assert threshold == pytest.approx(youden_threshold(logits, val.labels), rel=1e-6)
 
     def test_half_stores_float16_that_come_back_as_they_are(
         self, train_tiles: LabelledTiles, val_tiles: LabelledTiles, tmp_path: Path
@@ -258,10 +258,3 @@ class TestScore:
         assert logits.shape == (len(val_tiles.tiles),)
         assert logits.dtype == np.float64
         np.testing.assert_allclose(logits, score(model, val_tiles.tiles, CPU), atol=1e-5)
-
-    def test_the_threshold_is_where_sensitivity_plus_specificity_is_largest(self) -> None:
-        labels = np.array([0, 0, 0, 1, 0, 1, 1, 1])
-        logits = np.array([-3.0, -2.0, -1.0, -0.5, 0.5, 1.0, 2.0, 3.0])
-        # At 1.0: 3 of 4 found, none wrongly; at -0.5: 4 of 4 found and 1 of 4 wrongly; the first of equals is taken.
-        assert calibrated_threshold(labels, logits) == pytest.approx(1 / (1 + np.exp(-1.0)))
-        assert calibrated_threshold(labels, np.where(labels, 1.5, -1.5)) == pytest.approx(1 / (1 + np.exp(-1.5)))

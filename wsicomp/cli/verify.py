@@ -53,10 +53,9 @@ def verify(
         if not json and not result["damage"]:
             say(f"{result['store']}: ok")
         for level in result.get("fidelity", []) if not json else []:
-            multiscale = "" if level["ms_ssim"] is None else f", MS-SSIM {level['ms_ssim']:.4f}"
             say(
-                f"  level {level['level']}: PSNR {level['psnr_db']:.2f} dB, SSIM {level['ssim']:.4f}{multiscale} "
-                f"over {level['tiles']} tissue tiles"
+                f"  level {level['level']}: PSNR {level['psnr_db']:.2f} dB, SSIM {level['ssim']:.4f}, "
+                f"MS-SSIM {level['ms_ssim']:.4f} over {level['tiles']} tissue tiles"
             )
     return 3 if damaged else 0
 

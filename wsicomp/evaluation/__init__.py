@@ -4,7 +4,7 @@
     FrozenClassifier                                |
     Reconstruction, Reconstruction, ...  --> study.evaluate --> Report --> report.json, report.csv, plots, gate
                                               |        |
-                                         fidelity   diagnosis, bootstrap
+                                         fidelity   metrics.classification, metrics.bootstrap
 
 Arrays come in and numbers go out: nothing here reads a slide, runs a codec or trains a network.
 """

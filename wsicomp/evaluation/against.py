@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from wsicomp.errors import ConfigError
-from wsicomp.evaluation.fidelity import MIN_SIDE_SSIM_PX, Fidelity, measure
+from wsicomp.evaluation.fidelity import Fidelity, measure
+from wsicomp.metrics.distortion import mean_psnr_db
+from wsicomp.metrics.similarity import MIN_SIDE_SSIM_PX
 from wsicomp.pipeline.view import LatentSlide
 from wsicomp.progress import Progress, silent
 from wsicomp.slides.source import TileSource
@@ -17,19 +19,13 @@ __all__ = ["LevelFidelity", "compare"]
 
 @dataclass(frozen=True)
 class LevelFidelity:
-    """Means over the tissue tiles of a level, each cropped at the slide's edge; slivers under 11 px are left out.
-
-    Parameters
-    ----------
-    ms_ssim
-        Over the tiles that are large enough for five scales, 161 px; None where there are none.
-    """
+    """Means over the tissue tiles of a level, each cropped at the slide's edge; slivers under 11 px are left out."""
 
     level: int
     tiles: int
     psnr_db: float
     ssim: float
-    ms_ssim: float | None
+    ms_ssim: float
 
 
 def compare(slide: LatentSlide, source: TileSource, *, progress: Progress = silent) -> list[LevelFidelity]:
@@ -68,14 +64,13 @@ def compare(slide: LatentSlide, source: TileSource, *, progress: Progress = sile
             done += len(batch)
             progress(done, header.tissue_tiles)
         if parts:
-            multiscale = [part.ms_ssim for part in parts if part.ms_ssim is not None]
             results.append(
                 LevelFidelity(
                     level=level.index,
                     tiles=len(parts),
-                    psnr_db=float(np.concatenate([part.psnr_db for part in parts]).mean()),
+                    psnr_db=mean_psnr_db(np.concatenate([part.psnr_db for part in parts])),
                     ssim=float(np.concatenate([part.ssim for part in parts]).mean()),
-                    ms_ssim=float(np.concatenate(multiscale).mean()) if multiscale else None,
+                    ms_ssim=float(np.concatenate([part.ms_ssim for part in parts]).mean()),
                 )
             )
     return results

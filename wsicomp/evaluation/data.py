@@ -13,9 +13,9 @@ from wsicomp.datasets.patches import PatchTable
 from wsicomp.datasets.phantom import PHANTOM_CLASSES, PHANTOM_COUNTS, phantom_patches
 from wsicomp.errors import DataError
 from wsicomp.evaluation.classifiers import FrozenClassifier, OnnxClassifier, TorchClassifier
-from wsicomp.evaluation.diagnosis import calibrate_threshold
-from wsicomp.evaluation.fidelity import MIN_SIDE_SSIM_PX
 from wsicomp.evaluation.study import StudyData
+from wsicomp.metrics.classification import youden_threshold
+from wsicomp.metrics.similarity import MIN_SIDE_SSIM_PX
 from wsicomp.models.registry import CLASSIFIER, load_model
 
 __all__ = ["ChosenClassifier", "calibrate", "choose_classifier", "phantom_data", "table_data"]
@@ -103,4 +103,4 @@ def calibrate(classifier: FrozenClassifier, data: StudyData) -> float:
     DataError
         If the tiles are of one class only.
     """
-    return calibrate_threshold(classifier.logits(data.tiles), data.labels)
+    return youden_threshold(classifier.logits(data.tiles), data.labels)

@@ -1,10 +1,9 @@
-"""How far a reconstruction lies from the original, tile by tile: PSNR, SSIM, MS-SSIM and the study's loss.
+"""How far reconstructed tiles lie from their originals: PSNR, SSIM, MS-SSIM and the study's loss of each tile.
 
-    x, x_hat (N, H, W, 3) uint8 --> squared and absolute differences, exact integers --> PSNR, MSE, MAE
-                                --> float32 in [0, 1], batches --> pytorch-msssim     --> SSIM, MS-SSIM
+    x, x_hat (N, H, W, 3) uint8 --> metrics.distortion, metrics.similarity, tile by tile --> Fidelity, (N,) each
 
-Errors are averaged over a tile's pixels and its three channels alike; a reported PSNR is the mean of the tiles'
-PSNRs, not the PSNR of the mean error. It does NOT weigh glass against tissue: the caller picks the tiles.
+Errors are averaged over a tile's pixels and its three channels alike. This module does NOT weigh glass against tissue:
+the caller picks the tiles.
 """
 
 from __future__ import annotations
@@ -12,22 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from pytorch_msssim import ms_ssim, ssim
 
-from wsicomp.evaluation.pixels import check_tiles, to_float_nchw
+from wsicomp.evaluation.pixels import check_tiles
+from wsicomp.metrics.distortion import mean_psnr_db, psnr_db
+from wsicomp.metrics.similarity import ms_ssim, ssim
 
-__all__ = ["MAX_PSNR_DB", "Fidelity", "measure"]
-
-MAX_PSNR_DB = 100.0
-"""PSNR of a tile that came back unchanged, and the largest one reported, so that means stay finite."""
-
-MIN_SIDE_SSIM_PX = 11
-"""Side of SSIM's Gaussian window: a smaller tile has none."""
-
-MIN_SIDE_MS_SSIM_PX = 161
-"""Smallest side whose fifth scale still holds SSIM's window: (11 - 1) * 2**4 + 1."""
+__all__ = ["Fidelity", "measure"]
 
 
 @dataclass(frozen=True)
@@ -37,31 +27,37 @@ class Fidelity:
     Parameters
     ----------
     psnr_db
-        (N,) float64 in [0, 100] dB, peak 255; 100 where nothing changed.
+        (N,) float64 in dB, peak 255; infinite where nothing changed.
     ssim
         (N,) float64 in [-1, 1], Gaussian window of 11 px and sigma 1.5, mean of the channels.
     ms_ssim
-        (N,) float64 in [0, 1], five scales; None for tiles of 160 px or less on a side.
+        (N,) float64 in [0, 1], five scales; tiles under 161 px mirrored out to that.
     loss
         (N,) float64, the study's 0.5 MSE + 0.5 MAE + 0.5 (1 - SSIM) on pixels in [0, 1].
     """
 
     psnr_db: NDArray[np.float64]
     ssim: NDArray[np.float64]
-    ms_ssim: NDArray[np.float64] | None
+    ms_ssim: NDArray[np.float64]
     loss: NDArray[np.float64]
 
+    def means(self) -> dict[str, float]:
+        """Mean of each measure over the tiles; an unchanged tile counts as 100 dB."""
+        return {
+            "psnr_db": mean_psnr_db(self.psnr_db),
+            "ssim": float(self.ssim.mean()),
+            "ms_ssim": float(self.ms_ssim.mean()),
+            "loss": float(self.loss.mean()),
+        }
 
-def measure(x: NDArray[np.uint8], x_hat: NDArray[np.uint8], batch_size: int = 2) -> Fidelity:
+
+def measure(x: NDArray[np.uint8], x_hat: NDArray[np.uint8]) -> Fidelity:
     """Measure each reconstructed tile against its original.
 
     Parameters
     ----------
     x, x_hat
         Originals and reconstructions, (N, H, W, 3) uint8, H and W at least 11 px.
-    batch_size
-        Tiles held as floats at once; the result does not depend on it. Few are fastest on a CPU: SSIM's many
-        temporaries then stay in its caches.
 
     Raises
     ------
@@ -72,31 +68,11 @@ def measure(x: NDArray[np.uint8], x_hat: NDArray[np.uint8], batch_size: int = 2)
     check_tiles(x_hat, "x_hat")
     if x.shape != x_hat.shape:
         raise ValueError(f"x is {x.shape} and x_hat {x_hat.shape}: they must agree")
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, not {batch_size}")
-    count, height, width, _ = x.shape
-    if min(height, width) < MIN_SIDE_SSIM_PX:
-        raise ValueError(f"SSIM needs sides of {MIN_SIDE_SSIM_PX} px or more, not {height} x {width}")
-    has_ms_ssim = min(height, width) >= MIN_SIDE_MS_SSIM_PX
-
-    mse, mae = np.empty(count), np.empty(count)
-    ssims, ms_ssims = np.empty(count), np.empty(count)
-    for start in range(0, count, batch_size):
-        part = slice(start, start + batch_size)
-        difference = np.abs(x[part].astype(np.int32) - x_hat[part])  # (B, H, W, 3)
-        mse[part] = np.square(difference).mean(axis=(1, 2, 3), dtype=np.float64) / 255**2
-        mae[part] = difference.mean(axis=(1, 2, 3), dtype=np.float64) / 255
-        with torch.inference_mode():
-            a, b = (torch.from_numpy(to_float_nchw(tiles[part])) for tiles in (x, x_hat))
-            ssims[part] = ssim(a, b, data_range=1.0, size_average=False).numpy()
-            if has_ms_ssim:
-                ms_ssims[part] = ms_ssim(a, b, data_range=1.0, size_average=False).numpy()
-
-    with np.errstate(divide="ignore"):  # an unchanged tile: infinite, then capped
-        psnr_db = np.minimum(-10 * np.log10(mse), MAX_PSNR_DB)
-    return Fidelity(
-        psnr_db=psnr_db,
-        ssim=ssims,
-        ms_ssim=ms_ssims if has_ms_ssim else None,
-        loss=0.5 * mse + 0.5 * mae + 0.5 * (1 - ssims),
-    )
+    mse, mae, psnrs, ssims, ms_ssims = np.empty((5, len(x)))
+    for index, (tile, tile_hat) in enumerate(zip(x, x_hat, strict=True)):
+        difference = np.abs(tile.astype(np.int32) - tile_hat)  # (H, W, 3)
+        mse[index] = np.square(difference).mean(dtype=np.float64) / 255**2
+        mae[index] = difference.mean(dtype=np.float64) / 255
+        psnrs[index], ssims[index] = psnr_db(tile, tile_hat), ssim(tile, tile_hat)
+        ms_ssims[index] = ms_ssim(tile, tile_hat)
+    return Fidelity(psnrs, ssims, ms_ssims, loss=0.5 * mse + 0.5 * mae + 0.5 * (1 - ssims))

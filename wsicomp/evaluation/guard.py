@@ -76,7 +76,7 @@ def load_guard(source: str, device: torch.device, *, tile_size: int, max_shift: 
         If the shift cannot be.
     """
     # Tables of data and scores take a while to load, and most floors have no classifier.
-    from wsicomp.evaluation.diagnosis import predict
+    from wsicomp.metrics.classification import predict
 
     chosen = classifier_of(source, device)
     threshold = THRESHOLD if chosen.threshold is None else chosen.threshold

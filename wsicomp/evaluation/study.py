@@ -4,7 +4,7 @@
       |                                              |
       |      for each Reconstruction, one at a time  |
       +--> fidelity to x_hat                         |
-           x_hat --> classifier --> logits --> diagnosis, flips, bootstrap (the same resamples for all rows) --> row
+           x_hat --> classifier --> logits --> scores, flips, bootstrap (the same resamples for all rows) --> row
 
 Reconstructions may come from a generator: each is let go before the next is asked for, so memory holds the originals
 and one reconstruction. It does NOT encode, decode, train or calibrate; it is told bytes and a threshold.
@@ -20,13 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsicomp.errors import DataError
-from wsicomp.evaluation.bootstrap import diagnosis_distributions, resample_groups
 from wsicomp.evaluation.classifiers import FrozenClassifier
-from wsicomp.evaluation.diagnosis import diagnose
 from wsicomp.evaluation.fidelity import measure
 from wsicomp.evaluation.machine import describe_machine
 from wsicomp.evaluation.pixels import check_tiles
 from wsicomp.evaluation.report import CALIBRATED_KEYS, DROPS, ORIGINAL, ROW_KEYS, STATISTICS, Report, Row
+from wsicomp.metrics.bootstrap import resample_groups, score_distributions
+from wsicomp.metrics.classification import score
 
 __all__ = ["Reconstruction", "StudyData", "evaluate"]
 
@@ -137,7 +137,7 @@ def evaluate(
     threshold
         Probability from which a tile counts as positive; the study's is 0.5.
     calibrated_threshold
-        A second threshold, chosen on validation tiles (`diagnosis.calibrate_threshold`); None leaves it out.
+        A second threshold, chosen on validation tiles (`metrics.classification.youden_threshold`); None leaves it out.
     seed, n_resamples
         Of the bootstrap over groups.
 
@@ -213,7 +213,7 @@ class _Scores:
 
     def of(self, logits: NDArray[np.float64]) -> Row:
         """Statistics, intervals and calibrated scores of one row's logits."""
-        scores = diagnose(logits, self._labels, self._threshold, self.original_logits)
+        scores = score(logits, self._labels, self._threshold, self.original_logits)
         distributions = self._distributions(logits)
         for statistic in STATISTICS:
             distributions[f"{statistic}_drop"] = self._original[statistic] - distributions[statistic]
@@ -229,12 +229,12 @@ class _Scores:
         return {name: int(np.count_nonzero(np.isnan(self._original[name]))) for name in STATISTICS}
 
     def _distributions(self, logits: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-        return diagnosis_distributions(self._resamples, logits, self._labels, self._threshold, self.original_logits)
+        return score_distributions(self._resamples, logits, self._labels, self._threshold, self.original_logits)
 
     def _calibrated(self, logits: NDArray[np.float64]) -> Row | None:
         if self._calibrated_threshold is None:
             return None
-        scores = asdict(diagnose(logits, self._labels, self._calibrated_threshold, self.original_logits))
+        scores = asdict(score(logits, self._labels, self._calibrated_threshold, self.original_logits))
         return {"threshold": self._calibrated_threshold, **{key: scores[key] for key in CALIBRATED_KEYS[1:]}}
 
 
@@ -259,7 +259,6 @@ def _original_row(data: StudyData, scores: _Scores) -> Row:
 def _reconstruction_row(data: StudyData, reconstruction: Reconstruction, scores: Row) -> Row:
     count, height, width, channels = data.tiles.shape
     elements = reconstruction.latent_elements
-    fidelity = measure(data.tiles, reconstruction.x_hat)
     return _row(
         codec=reconstruction.codec,
         depth=reconstruction.depth,
@@ -268,10 +267,7 @@ def _reconstruction_row(data: StudyData, reconstruction: Reconstruction, scores:
         element_ratio=None if elements is None else elements / (height * width * channels),
         bytes_per_tile=reconstruction.bytes / count,
         bits_per_pixel=8 * reconstruction.bytes / (count * height * width),
-        psnr_db=float(fidelity.psnr_db.mean()),
-        ssim=float(fidelity.ssim.mean()),
-        ms_ssim=None if fidelity.ms_ssim is None else float(fidelity.ms_ssim.mean()),
-        loss=float(fidelity.loss.mean()),
+        **measure(data.tiles, reconstruction.x_hat).means(),
         **scores,
     )
 

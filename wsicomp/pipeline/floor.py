@@ -30,9 +30,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsicomp.errors import ConfigError, StoreError
+from wsicomp.metrics.distortion import psnr_db
+from wsicomp.metrics.similarity import mirrored_out, ms_ssim
 from wsicomp.models.device import in_threads
 from wsicomp.models.wsic import QUALITIES
-from wsicomp.pipeline.closeness import mirrored_out, ms_ssim, psnr_db
 from wsicomp.pipeline.tile_codec import TileCodec
 from wsicomp.pipeline.transforms import QUALITY_STEPS
 from wsicomp.store import jpegxl

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from wsicomp.errors import ConfigError
+from wsicomp.metrics.distortion import mean_psnr_db, psnr_db
 from wsicomp.models.device import resolve_device
 from wsicomp.models.registry import LoadedModel
 from wsicomp.models.wsic import QUALITIES
@@ -42,9 +43,6 @@ INDEX_BYTES = 16
 
 METADATA_BYTES, LEVEL_BYTES = 3200, 1100
 """Of a store and of each of its levels: JSON, masks and manifest, about."""
-
-LEAST_ERROR = 1e-3
-"""Mean squared error that a tile without any counts as, so that one blank tile does not decide a mean of decibels."""
 
 FINEST = (QUALITIES - 1) * QUALITY_STEPS
 
@@ -257,12 +255,11 @@ def measure(codec: TileCodec, sample: Sample, sixteenths: int) -> Setting:
     quality = np.full(len(sample.tiles), sixteenths / QUALITY_STEPS, np.float32)
     latents = codec.encode(sample.tiles, quality=quality, inside=sample.inside(codec.depth))
     decoded = codec.decode(latents, quality=quality)
-    errors = [
-        np.square(tile[:height, :width].astype(np.float32) - x_hat[:height, :width]).mean()
+    psnrs = [
+        psnr_db(tile[:height, :width], x_hat[:height, :width])
         for tile, x_hat, (height, width) in zip(sample.tiles, decoded, sample.sizes, strict=True)
     ]
-    psnr = float(np.mean(10 * np.log10(255**2 / np.maximum(errors, LEAST_ERROR))))
-    return Setting(codec, sixteenths, coded_bytes(codec, latents), psnr)
+    return Setting(codec, sixteenths, coded_bytes(codec, latents), mean_psnr_db(psnrs))
 
 
 def stream_bytes(codec: TileCodec, sample: Sample, sixteenths: int) -> float:

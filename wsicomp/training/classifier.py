@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import roc_auc_score, roc_curve
 from torch import Tensor, nn
 
 from wsicomp.datasets.patches import PatchTable
 from wsicomp.datasets.phantom import PHANTOM_COUNTS, phantom_patches
 from wsicomp.errors import DataError
+from wsicomp.metrics.classification import auc, youden_threshold
 from wsicomp.models.classifier import StudyClassifier
 from wsicomp.models.registry import CLASSIFIER, save_model
 from wsicomp.progress import Progress, silent
@@ -169,10 +169,12 @@ def train_classifier(
             if not step % 5:
                 progress(epoch * steps + step, recipe.epochs * steps, f"epoch {epoch + 1}, loss {loss:.4f}")
         logits_val = score(rounded(model, recipe), val.tiles, device)
-        auc = float(roc_auc_score(val.labels, logits_val))
-        run.log(epoch=epoch + 1, loss=round(loss.item(), 6), val_auc=round(auc, 6))
-        if auc > best_auc:
-            best_auc = auc
+        val_auc = auc(logits_val, val.labels)
+        if val_auc is None:
+            raise DataError(f"{data}: validation patches of one class only; training needs both")
+        run.log(epoch=epoch + 1, loss=round(loss.item(), 6), val_auc=round(val_auc, 6))
+        if val_auc > best_auc:
+            best_auc = val_auc
             save_model(
                 run.weights,
                 model,
@@ -182,8 +184,8 @@ def train_classifier(
                     "data": data,
                     "negative": classes[0],
                     "positive": classes[1],
-                    "threshold": repr(calibrated_threshold(val.labels, logits_val)),
-                    "val_auc": f"{auc:.4f}",
+                    "threshold": repr(youden_threshold(logits_val, val.labels)),
+                    "val_auc": f"{val_auc:.4f}",
                     "epoch": str(epoch + 1),
                 },
                 dtype=torch.float16 if recipe.half else torch.float32,
@@ -229,10 +231,3 @@ def score(
         for k in range(0, len(tiles), batch_size)
     ]
     return torch.cat(logits).double().cpu().numpy()
-
-
-def calibrated_threshold(labels: NDArray[np.int64], logits: NDArray[np.float64]) -> float:
-    """Probability at which sensitivity plus specificity is largest (Youden, 1950)."""
-    false_positive, true_positive, thresholds = roc_curve(labels, logits)
-    best = int(np.argmax(true_positive[1:] - false_positive[1:])) + 1
-    return float(1 / (1 + np.exp(-thresholds[best])))

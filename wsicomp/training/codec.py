@@ -35,6 +35,7 @@ from wsicomp.codec.scales import ScaleModel
 from wsicomp.datasets.crops import NO_VARIATION, CropSampler
 from wsicomp.datasets.patches import PatchTable
 from wsicomp.errors import ModelError
+from wsicomp.metrics.distortion import psnr_db_of_mse
 from wsicomp.models.registry import WSIC, LoadedModel, save_model
 from wsicomp.models.slices import SLICES
 from wsicomp.models.wsic import LATENT_CHANNELS, QUALITIES, Wsic
@@ -196,7 +197,7 @@ def train_codec(
         done = step + 1
         if done % 50 == 0 or done == recipe.steps:
             total, bpp, error = (group.mean(value) for value in (loss, bits.mean(), mse.mean()))
-            psnr = -10 * math.log10(error)
+            psnr = psnr_db_of_mse(error, peak=1.0)
             if group.writes:
                 run.log(step=done, depth=depth, loss=total, bits_per_pixel=bpp, psnr_db=psnr)
                 progress(done, recipe.steps, f"depth {depth}, {bpp:.3f} bits per pixel, {psnr:.2f} dB")

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from wsicomp.evaluation.bootstrap import Resamples, diagnosis_distributions, resample_groups
-from wsicomp.evaluation.diagnosis import diagnose
 from wsicomp.evaluation.report import STATISTICS
+from wsicomp.metrics.bootstrap import Resamples, resample_groups, score_distributions
+from wsicomp.metrics.classification import score
 
 
 def spelled_out(resamples: Resamples, row: int) -> NDArray[np.intp]:
@@ -25,11 +25,11 @@ def test_every_statistic_equals_that_of_the_copied_tiles(
     logits, reference = rng.integers(-4, 5, (2, count)) / 2.0  # ties
     labels, groups = rng.integers(0, 2, count), rng.integers(0, n_groups, count).astype(str)
     resamples = resample_groups(groups, n_resamples=8, seed=seed)
-    distributions = diagnosis_distributions(resamples, logits, labels, threshold, reference)
+    distributions = score_distributions(resamples, logits, labels, threshold, reference)
     assert tuple(distributions) == STATISTICS
     for row in range(8):
         copies = spelled_out(resamples, row)
-        expected = diagnose(logits[copies], labels[copies], threshold, reference[copies])
+        expected = score(logits[copies], labels[copies], threshold, reference[copies])
         for name, values in distributions.items():
             value = getattr(expected, name)
             assert values[row] == pytest.approx(np.nan if value is None else value, nan_ok=True), name
@@ -117,7 +117,7 @@ def test_blocks_of_resamples_change_nothing(monkeypatch: pytest.MonkeyPatch) -> 
     scores, labels = rng.normal(size=60), rng.integers(0, 2, 60)
     resamples = resample_groups(np.arange(60) // 3, n_resamples=17, seed=0)
     whole = resamples.aucs(scores, labels)
-    monkeypatch.setattr("wsicomp.evaluation.bootstrap._BLOCK_ELEMENTS", 120)
+    monkeypatch.setattr("wsicomp.metrics.bootstrap._BLOCK_ELEMENTS", 120)
     np.testing.assert_array_equal(resamples.aucs(scores, labels), whole)
 
 

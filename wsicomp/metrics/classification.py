@@ -1,7 +1,7 @@
-"""What a frozen classifier makes of a set of tiles: loss, accuracy, precision, recall, AUC and flipped predictions.
+"""Scores of a two-class classifier: loss, accuracy, precision, recall, AUC and flipped predictions.
 
-    logits (N,) --> probs = sigmoid(logits) --> predictions = probs >= threshold --> counts --> Diagnosis
-    logits of validation tiles --> calibrate_threshold --> the threshold to use beside the study's 0.5
+    logits (N,) --> probs = sigmoid(logits) --> predictions = probs >= threshold --> counts --> Scores
+    logits of validation tiles --> youden_threshold --> the threshold to use beside 0.5
 
 Divisions by zero have one meaning everywhere, in the bootstrap too: precision is 0 where nothing is predicted
 positive; recall without positive labels, and AUC with one class only, are undefined (None, or NaN in an array).
@@ -14,15 +14,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import roc_auc_score
 
 from wsicomp.errors import DataError
 
-__all__ = ["Diagnosis", "calibrate_threshold", "diagnose", "predict", "probabilities", "tile_bce"]
+__all__ = ["Scores", "auc", "predict", "probabilities", "score", "tile_bce", "youden_threshold"]
 
 
 @dataclass(frozen=True)
-class Diagnosis:
+class Scores:
     """Scores of one set of logits against the labels.
 
     Parameters
@@ -76,12 +75,12 @@ def tile_bce(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[
     return losses
 
 
-def diagnose(
+def score(
     logits: NDArray[np.float64],
     labels: NDArray[np.int64],
     threshold: float = 0.5,
     reference_logits: NDArray[np.float64] | None = None,
-) -> Diagnosis:
+) -> Scores:
     """Score logits against labels, and against the predictions on the originals.
 
     Parameters
@@ -107,19 +106,25 @@ def diagnose(
     predicted = predict(logits, threshold)
     reference = predicted if reference_logits is None else predict(reference_logits, threshold)
     hits, n_predicted, n_positive = (int(np.count_nonzero(a)) for a in (predicted & positive, predicted, positive))
-    both_classes = 0 < n_positive < len(labels)
-    return Diagnosis(
+    return Scores(
         bce=float(tile_bce(logits, labels).mean()),
         accuracy=float((predicted == positive).mean()),
         precision=hits / n_predicted if n_predicted else 0.0,
         recall=hits / n_positive if n_positive else None,
-        auc=float(roc_auc_score(labels, logits)) if both_classes else None,
+        auc=auc(logits, labels),
         flip_rate=float((predicted != reference).mean()),
     )
 
 
-def calibrate_threshold(logits_val: NDArray[np.float64], labels_val: NDArray[np.int64]) -> float:
-    """Threshold with the best balanced accuracy on validation tiles (Youden's J), as a probability in (0, 1).
+def auc(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> float | None:
+    """Area under the ROC curve, ties counted half; None where the labels, (N,) 0 or 1, are of one class only."""
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(labels, logits)) if 0 < np.count_nonzero(labels) < len(labels) else None
+
+
+def youden_threshold(logits_val: NDArray[np.float64], labels_val: NDArray[np.int64]) -> float:
+    """Threshold with the best balanced accuracy on validation tiles (Youden, 1950), as a probability in (0, 1).
 
     Candidates are 0.5, the middle, in logits, between each two neighbouring logits, and one beyond either end; of
     equally good ones the nearest to 0.5 is taken.

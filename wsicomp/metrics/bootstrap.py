@@ -19,9 +19,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from wsicomp.evaluation.diagnosis import predict, tile_bce
+from wsicomp.metrics.classification import predict, tile_bce
 
-__all__ = ["Interval", "Resamples", "diagnosis_distributions", "resample_groups"]
+__all__ = ["Interval", "Resamples", "resample_groups", "score_distributions"]
 
 _BLOCK_ELEMENTS = 2**20
 """Weights held at once while AUCs are computed: 8 MiB each of a few arrays."""
@@ -144,21 +144,21 @@ def resample_groups(groups: ArrayLike, *, n_resamples: int = 1000, seed: int = 0
     return Resamples(index.astype(np.int64), counts.astype(np.float64))
 
 
-def diagnosis_distributions(
+def score_distributions(
     resamples: Resamples,
     logits: NDArray[np.float64],
     labels: NDArray[np.int64],
     threshold: float,
     reference_logits: NDArray[np.float64],
 ) -> dict[str, NDArray[np.float64]]:
-    """Every statistic of `diagnosis.Diagnosis` on every resample, by the same definitions.
+    """Every statistic of `classification.Scores` on every resample, by the same definitions.
 
     Parameters
     ----------
     resamples
         From `resample_groups` on the same N tiles.
     logits, labels, threshold, reference_logits
-        As `diagnosis.diagnose` takes them.
+        As `classification.score` takes them.
 
     Returns
     -------

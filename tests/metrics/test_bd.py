@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.rd.bd import Curve, bd_rate, ms_ssim_db, pareto
+from wsicomp.metrics.bd import Curve, bd_rate, ms_ssim_db, pareto
 
 RATES = np.array([0.08, 0.12, 0.2, 0.33, 0.5, 0.8, 1.3, 2.0])
 QUALITIES = 30 + 6 * np.log2(RATES) + 0.4 * RATES

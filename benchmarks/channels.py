@@ -29,8 +29,8 @@ from torch.nn import functional
 
 from benchmarks.rd.report import table
 from benchmarks.rd.tiles import load_set
+from wsicomp.classification.pixels import to_float_nchw
 from wsicomp.evaluation.machine import describe_machine
-from wsicomp.evaluation.pixels import to_float_nchw
 from wsicomp.models.registry import WSIC, load_model
 from wsicomp.models.wsic import Wsic
 

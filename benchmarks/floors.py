@@ -22,9 +22,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from wsicomp.classification.frozen import ChosenClassifier, choose_classifier
+from wsicomp.classification.guard import THRESHOLD, load_guard
 from wsicomp.datasets.patches import PatchTable
-from wsicomp.evaluation.data import ChosenClassifier, choose_classifier, table_data
-from wsicomp.evaluation.guard import THRESHOLD, load_guard
+from wsicomp.evaluation.data import table_data
 from wsicomp.evaluation.machine import describe_machine
 from wsicomp.evaluation.reconstruct import reconstruct
 from wsicomp.metrics.classification import predict

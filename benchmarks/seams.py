@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.rd.codecs import ImageCodec
+from wsicomp.evaluation.classical import ImageCodec
 from wsicomp.evaluation.machine import describe_machine
 from wsicomp.models.registry import WSIC
 from wsicomp.models.wsic import QUALITIES

@@ -23,8 +23,9 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from wsicomp.classification.frozen import ChosenClassifier, choose_classifier
 from wsicomp.datasets.patches import PatchTable
-from wsicomp.evaluation.data import ChosenClassifier, choose_classifier, table_data
+from wsicomp.evaluation.data import table_data
 from wsicomp.evaluation.machine import describe_machine
 from wsicomp.models.registry import WSIC
 from wsicomp.pipeline.tile_codec import TileCodec

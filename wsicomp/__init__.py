@@ -86,7 +86,7 @@ def encode(
     ModelError
         If the codec or the classifier cannot be loaded, or its weights lack this depth and quality.
     """
-    from wsicomp.evaluation.guard import make_floor
+    from wsicomp.classification.guard import make_floor
     from wsicomp.pipeline.batch import encode_within
     from wsicomp.pipeline.settings import EncodeSettings, Target
     from wsicomp.pipeline.target import codec_choice

@@ -25,7 +25,6 @@ from typing import Any
 
 import torch
 
-from benchmarks.rd.codecs import Codec, classical_codecs, transcoded_bytes
 from benchmarks.rd.compare import delta_rates, envelope, targets
 from benchmarks.rd.learned import OWN, own_codecs, peer_codecs, study_codecs
 from benchmarks.rd.measure import Point
@@ -35,6 +34,7 @@ from benchmarks.rd.tiles import SETS, SourceJpegs, TileSet, load_set
 from benchmarks.rd.workers import measured
 from wsicomp.cli.process import settle
 from wsicomp.disk import write_file
+from wsicomp.evaluation.classical import Codec, classical_codecs, transcoded_bytes
 from wsicomp.evaluation.machine import describe_machine
 from wsicomp.models.registry import load_model
 
@@ -162,7 +162,7 @@ def source_rates(source: SourceJpegs) -> dict[str, float]:
     """Bits per pixel of the source's JPEG streams, and of the same, without loss, as JPEG XL."""
     return {
         "bits_per_pixel": 8 * sum(map(len, source.streams)) / source.pixels,
-        "jpeg_xl_bits_per_pixel": 8 * transcoded_bytes(source) / source.pixels,
+        "jpeg_xl_bits_per_pixel": 8 * transcoded_bytes(source.streams) / source.pixels,
     }
 
 

@@ -19,11 +19,11 @@ import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
 
-from benchmarks.rd.codecs import Codec, Coded
 from benchmarks.rd.macs import count_macs
 from benchmarks.rd.peers import PEERS, Hyperprior, peer
+from wsicomp.classification.pixels import to_float_nchw
 from wsicomp.datasets.sheet import PatchSheet
-from wsicomp.evaluation.pixels import to_float_nchw
+from wsicomp.evaluation.classical import Codec, Coded
 from wsicomp.models.wsic import QUALITIES
 from wsicomp.pipeline.encode import encode_source
 from wsicomp.pipeline.tile_codec import TileCodec

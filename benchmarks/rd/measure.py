@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from pytorch_msssim import ssim
 from skimage.color import hed_from_rgb
 
-from benchmarks.rd.codecs import Codec
 from benchmarks.rd.tiles import TileSet
-from wsicomp.evaluation.classifiers import TorchClassifier
+from wsicomp.classification.frozen import TorchClassifier
+from wsicomp.classification.pixels import to_float_nchw
+from wsicomp.evaluation.classical import Codec
 from wsicomp.evaluation.fidelity import measure
-from wsicomp.evaluation.pixels import to_float_nchw
 from wsicomp.evaluation.report import CALIBRATED_KEYS, STATISTICS
 from wsicomp.evaluation.study import StudyData
 from wsicomp.metrics.bootstrap import resample_groups, score_distributions

@@ -12,10 +12,10 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 
 import torch
 
-from benchmarks.rd.codecs import Codec
 from benchmarks.rd.measure import Bench, Point
 from benchmarks.rd.tiles import TileSet
 from wsicomp.cli.process import settle
+from wsicomp.evaluation.classical import Codec
 
 __all__ = ["measured"]
 

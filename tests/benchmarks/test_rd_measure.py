@@ -7,10 +7,10 @@ import pytest
 from numpy.typing import NDArray
 from skimage.color import rgb2hed
 
-from benchmarks.rd.codecs import Coded
 from benchmarks.rd.learned import StoreCodec
 from benchmarks.rd.measure import Bench, stain_densities
 from benchmarks.rd.tiles import DAB, EOSIN, TileSet, ihc, load_set
+from wsicomp.evaluation.classical import Coded
 from wsicomp.evaluation.reconstruct import reconstruct
 from wsicomp.evaluation.study import StudyData
 from wsicomp.pipeline.tile_codec import TileCodec

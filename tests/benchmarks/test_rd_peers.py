@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.rd.codecs import Coded
 from benchmarks.rd.learned import PeerCodec, peer_codecs
 from benchmarks.rd.macs import count_macs
 from benchmarks.rd.peers import PEERS, FactorisedDensity, Gdn, Hyperprior, gaussian, transform
 from benchmarks.rd.train_peers import PeerRecipe, rate_distortion, train_peer
 from wsicomp.datasets.crops import CropSampler
+from wsicomp.evaluation.classical import Coded
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 

@@ -177,8 +177,8 @@ def encode(
 
     Example: wsicomp encode slide.svs --depth 3
     """
+    from wsicomp.classification.guard import make_floor
     from wsicomp.errors import ConfigError
-    from wsicomp.evaluation.guard import make_floor
     from wsicomp.pipeline import batch
     from wsicomp.pipeline.resources import Resources, parse_bytes
     from wsicomp.pipeline.settings import EncodeSettings, Target

@@ -87,8 +87,9 @@ def evaluate(
     """
     from dataclasses import asdict
 
+    from wsicomp.classification.frozen import choose_classifier
     from wsicomp.evaluation import study
-    from wsicomp.evaluation.data import calibrate, choose_classifier
+    from wsicomp.evaluation.data import calibrate
     from wsicomp.evaluation.gate import check
     from wsicomp.evaluation.plots import write_plots
     from wsicomp.evaluation.reconstruct import reconstruct

@@ -1,65 +1,18 @@
-"""Where the study's tiles and its classifier come from: tables of patches, the phantom, shipped weights, ONNX files."""
+"""Labelled tiles of a study, from tables of patches or the procedural phantom, and the threshold of validation tiles."""
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
-from pathlib import Path
-
 import numpy as np
-import torch
 
+from wsicomp.classification.frozen import FrozenClassifier
 from wsicomp.datasets.patches import PatchTable
 from wsicomp.datasets.phantom import PHANTOM_CLASSES, PHANTOM_COUNTS, phantom_patches
 from wsicomp.errors import DataError
-from wsicomp.evaluation.classifiers import FrozenClassifier, OnnxClassifier, TorchClassifier
 from wsicomp.evaluation.study import StudyData
 from wsicomp.metrics.classification import youden_threshold
 from wsicomp.metrics.similarity import MIN_SIDE_SSIM_PX
-from wsicomp.models.registry import CLASSIFIER, load_model
 
-__all__ = ["ChosenClassifier", "calibrate", "choose_classifier", "phantom_data", "table_data"]
-
-
-@dataclass(frozen=True)
-class ChosenClassifier:
-    """A frozen classifier, and what its weights file says of it.
-
-    Parameters
-    ----------
-    classes
-        Names of the negative and the positive class; None where the file does not say.
-    threshold
-        Probability calibrated on validation patches when it was trained; None where the file does not say.
-    sha256
-        SHA-256 of the file, 64 lowercase hexadecimal digits.
-    """
-
-    classifier: FrozenClassifier
-    classes: tuple[str, str] | None
-    threshold: float | None
-    sha256: str
-
-
-def choose_classifier(source: str, device: torch.device) -> ChosenClassifier:
-    """Load a classifier by shipped name, safetensors file or ONNX file.
-
-    Raises
-    ------
-    ModelError
-        If it cannot be loaded.
-    """
-    if source.lower().endswith(".onnx"):
-        network = OnnxClassifier(Path(source))
-        return ChosenClassifier(network, None, None, hashlib.sha256(Path(source).read_bytes()).hexdigest())
-    model = load_model(source, key=CLASSIFIER)
-    notes = model.notes
-    return ChosenClassifier(
-        TorchClassifier(model.module, model.name, device),
-        (notes["negative"], notes["positive"]) if {"negative", "positive"} <= notes.keys() else None,
-        float(notes["threshold"]) if "threshold" in notes else None,
-        model.sha256,
-    )
+__all__ = ["calibrate", "phantom_data", "table_data"]
 
 
 def phantom_data(split: str = "test") -> StudyData:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from wsicomp.evaluation.pixels import check_tiles
+from wsicomp.classification.pixels import check_tiles
 from wsicomp.metrics.distortion import mean_psnr_db, psnr_db
 from wsicomp.metrics.similarity import ms_ssim, ssim
 

@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wsicomp.classification.frozen import FrozenClassifier
+from wsicomp.classification.pixels import check_tiles
 from wsicomp.errors import DataError
-from wsicomp.evaluation.classifiers import FrozenClassifier
 from wsicomp.evaluation.fidelity import measure
 from wsicomp.evaluation.machine import describe_machine
-from wsicomp.evaluation.pixels import check_tiles
 from wsicomp.evaluation.report import CALIBRATED_KEYS, DROPS, ORIGINAL, ROW_KEYS, STATISTICS, Report, Row
 from wsicomp.metrics.bootstrap import resample_groups, score_distributions
 from wsicomp.metrics.classification import score

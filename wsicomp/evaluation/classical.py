@@ -1,4 +1,4 @@
-"""Codecs with a stream of their own for every tile, by imagecodecs, and what each stream costs.
+"""Classical codecs to compare with, by imagecodecs: a stream of its own for every tile, and what each stream costs.
 
     tile (S, S, 3) uint8 -> encode -> bytes -> decode -> (S, S, 3) uint8, one tile after the other, on one thread
 
@@ -17,15 +17,13 @@ them, so they are counted; `payload_bytes` is what is left without them, for a r
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
-
-from benchmarks.rd.tiles import SourceJpegs
 
 __all__ = ["Codec", "Coded", "ImageCodec", "JpegCodec", "classical_codecs", "split_jpeg", "transcoded_bytes"]
 
@@ -251,6 +249,6 @@ def classical_codecs() -> list[Codec]:
     return codecs
 
 
-def transcoded_bytes(source: SourceJpegs) -> int:
-    """Bytes of the source's JPEG streams as JPEG XL, from which each comes back bit for bit."""
-    return sum(len(imagecodecs.jpegxl_encode_jpeg(stream, numthreads=1)) for stream in source.streams)
+def transcoded_bytes(streams: Iterable[bytes]) -> int:
+    """Bytes of a source's JPEG streams as JPEG XL, from which each comes back bit for bit."""
+    return sum(len(imagecodecs.jpegxl_encode_jpeg(stream, numthreads=1)) for stream in streams)

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from wsicomp.classification.frozen import FrozenClassifier, OnnxClassifier, TorchClassifier
 from wsicomp.errors import ModelError
-from wsicomp.evaluation.classifiers import FrozenClassifier, OnnxClassifier, TorchClassifier
 
 WEIGHTS = np.array([[1.0, -2.0, 3.0], [-1.0, 0.5, 2.0]], np.float32)
 

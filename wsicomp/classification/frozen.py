@@ -12,7 +12,9 @@ probabilities: a network must end before its sigmoid or softmax.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,10 +22,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from wsicomp.classification.pixels import check_tiles, to_float_nchw
 from wsicomp.errors import ModelError
-from wsicomp.evaluation.pixels import check_tiles, to_float_nchw
+from wsicomp.models.registry import CLASSIFIER, load_model
 
-__all__ = ["FrozenClassifier", "OnnxClassifier", "TorchClassifier"]
+__all__ = ["ChosenClassifier", "FrozenClassifier", "OnnxClassifier", "TorchClassifier", "choose_classifier"]
 
 
 class FrozenClassifier(Protocol):
@@ -194,3 +197,44 @@ def _one_logit(output: NDArray[Any], batch_size: int, name: str) -> NDArray[np.f
 
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+@dataclass(frozen=True)
+class ChosenClassifier:
+    """A frozen classifier, and what its weights file says of it.
+
+    Parameters
+    ----------
+    classes
+        Names of the negative and the positive class; None where the file does not say.
+    threshold
+        Probability calibrated on validation patches when it was trained; None where the file does not say.
+    sha256
+        SHA-256 of the file, 64 lowercase hexadecimal digits.
+    """
+
+    classifier: FrozenClassifier
+    classes: tuple[str, str] | None
+    threshold: float | None
+    sha256: str
+
+
+def choose_classifier(source: str, device: torch.device) -> ChosenClassifier:
+    """Load a classifier by shipped name, safetensors file or ONNX file.
+
+    Raises
+    ------
+    ModelError
+        If it cannot be loaded.
+    """
+    if source.lower().endswith(".onnx"):
+        network = OnnxClassifier(Path(source))
+        return ChosenClassifier(network, None, None, hashlib.sha256(Path(source).read_bytes()).hexdigest())
+    model = load_model(source, key=CLASSIFIER)
+    notes = model.notes
+    return ChosenClassifier(
+        TorchClassifier(model.module, model.name, device),
+        (notes["negative"], notes["positive"]) if {"negative", "positive"} <= notes.keys() else None,
+        float(notes["threshold"]) if "threshold" in notes else None,
+        model.sha256,
+    )

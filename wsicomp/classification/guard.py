@@ -5,18 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from wsicomp.classification.frozen import ChosenClassifier, choose_classifier
 from wsicomp.errors import ConfigError
+from wsicomp.metrics.classification import predict
 from wsicomp.models.device import resolve_device
 from wsicomp.pipeline.floor import Floor, Guard
-
-if TYPE_CHECKING:
-    from wsicomp.evaluation.data import ChosenClassifier
 
 __all__ = ["load_guard", "make_floor"]
 
@@ -27,8 +25,6 @@ THRESHOLD = 0.5
 @cache
 def classifier_of(source: str, device: torch.device) -> ChosenClassifier:
     """Load a classifier once in this process."""
-    from wsicomp.evaluation.data import choose_classifier
-
     return choose_classifier(source, device)
 
 
@@ -75,9 +71,6 @@ def load_guard(source: str, device: torch.device, *, tile_size: int, max_shift: 
     ConfigError
         If the shift cannot be.
     """
-    # Tables of data and scores take a while to load, and most floors have no classifier.
-    from wsicomp.metrics.classification import predict
-
     chosen = classifier_of(source, device)
     threshold = THRESHOLD if chosen.threshold is None else chosen.threshold
     guard = Guard(

@@ -1,4 +1,4 @@
-"""Labelled tiles of a study, from tables of patches or the procedural phantom, and a threshold from validation tiles."""
+"""Labelled tiles of a study, from tables of patches or the phantom, and a threshold from validation tiles."""
 
 from __future__ import annotations
 

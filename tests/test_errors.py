@@ -58,7 +58,8 @@ def test_parent_and_exit_code_are_as_drawn(name: str) -> None:
         ("StoreVersion", 3),
         ("WeightsMismatch", 3),
         ("DataError", 3),
-        ("GateMissed", 4),
+        ("TargetMissed", 4),
+        ("StoreTooLarge", 4),
     ],
 )
 def test_exit_codes_that_scripts_rely_on(name: str, code: int) -> None:

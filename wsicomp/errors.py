@@ -1,18 +1,27 @@
-"""The exceptions of wsicomp and the exit code that each one ends a command with.
+"""The exceptions of wsicomp, and the one rule that gives every command its exit code.
+
+    0         done
+    1         crash: a defect of the program, or nobody reads its standard output any more
+    2         another command line mends it: an option, a value or a name that is unknown; settings that exclude one
+              another or do not fit the slide; an output that exists already or cannot stand there
+    3         an input or an output is at fault: a file that is missing, unreadable, damaged or of another kind; a disk
+              that refuses; in a batch with --skip-errors, any slide that failed
+    4         a promise was not kept: a gate of `evaluate`, a target of `encode` that the slide cannot reach
+    130, 143  ended by SIGINT or SIGTERM
 
     WsicompError (1)
-    |-- ConfigError (2)            a setting that cannot be: unknown depth, existing target, mpp on a slide without one
+    |-- ConfigError (2)            a setting that cannot be: unknown depth, existing output, mpp on a slide without one
     |-- SlideError (3)             a slide that cannot be opened or read
-    |-- StoreError (3)             a latent store that cannot be read or written
+    |-- StoreError (3)             a latent store, or a file beside it, that cannot be read or written
     |   |-- StoreIncomplete        no manifest: a run that was killed or is still going on
     |   |-- StoreCorrupt           a file or a tile does not match its checksum
-    |   |-- StoreVersion           written by a newer format
-    |   `-- StoreTooLarge          more bytes than it was allowed
+    |   `-- StoreVersion           written by a newer format
     |-- ModelError (3)             weights or a model that cannot be loaded
     |   `-- WeightsMismatch        not the weights that a store was encoded with
     |-- LatentError (3)            a coded latent that is damaged, or of other tables; a ValueError too, for zarr
-    |-- DataError (3)              labelled patches that cannot be read
-    `-- GateMissed (4)             a limit that the evaluation did not keep
+    |-- DataError (3)              labelled patches, or a list of slides, that cannot be read
+    `-- TargetMissed (4)           no setting of the codec meets the target on this slide; nothing was written
+        `-- StoreTooLarge          more bytes than --max-bytes allows
 
 A message says what, which path and tile, and what to do; it never quotes a slide's free text.
 """
@@ -22,7 +31,6 @@ from __future__ import annotations
 __all__ = [
     "ConfigError",
     "DataError",
-    "GateMissed",
     "LatentError",
     "ModelError",
     "SlideError",
@@ -31,6 +39,7 @@ __all__ = [
     "StoreIncomplete",
     "StoreTooLarge",
     "StoreVersion",
+    "TargetMissed",
     "WeightsMismatch",
     "WsicompError",
 ]
@@ -55,7 +64,7 @@ class SlideError(WsicompError):
 
 
 class StoreError(WsicompError):
-    """A latent store that cannot be read or written."""
+    """A latent store, or a file beside it, that cannot be read or written."""
 
     exit_code = 3
 
@@ -70,22 +79,6 @@ class StoreCorrupt(StoreError):
 
 class StoreVersion(StoreError):
     """A store of a format newer than this program reads."""
-
-
-class StoreTooLarge(StoreError):
-    """A store that would have more bytes than it may; it has not been put in place.
-
-    Parameters
-    ----------
-    message
-        One line for a person.
-    made_bytes
-        What it would have.
-    """
-
-    def __init__(self, message: str, made_bytes: int = 0) -> None:
-        super().__init__(message)
-        self.made_bytes = made_bytes
 
 
 class ModelError(WsicompError):
@@ -105,12 +98,28 @@ class LatentError(WsicompError, ValueError):
 
 
 class DataError(WsicompError):
-    """Labelled patches that cannot be read, or that a task cannot use."""
+    """Labelled patches or a list of slides that cannot be read, or that a task cannot use."""
 
     exit_code = 3
 
 
-class GateMissed(WsicompError):
-    """A limit set for a pipeline was not kept."""
+class TargetMissed(WsicompError):
+    """No setting of the codec meets the target on this slide; nothing has been written."""
 
     exit_code = 4
+
+
+class StoreTooLarge(TargetMissed):
+    """A store has more bytes than it may have; it has not been put in place.
+
+    Parameters
+    ----------
+    message
+        One line for a person.
+    made_bytes
+        Bytes that the store would have.
+    """
+
+    def __init__(self, message: str, made_bytes: int = 0) -> None:
+        super().__init__(message)
+        self.made_bytes = made_bytes

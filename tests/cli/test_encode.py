@@ -73,7 +73,7 @@ def test_the_document(cli: Cli, slide: Path) -> None:
     store = slide.with_suffix(".zarr")
     document = ended.document
     assert (ended.code, ended.err) == (0, "")
-    assert document.keys() == {"command", "status", "results", "failures"}
+    assert document.keys() == {"command", "status", "exit_code", "results", "failures"}
     assert (document["command"], document["status"], document["failures"]) == ("encode", "ok", [])
     (result,) = document["results"]
     assert result.keys() == CONTRACT | {"status", "glass_share", "floor", "raised_tiles", "jpegxl_tiles"}

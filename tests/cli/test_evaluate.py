@@ -33,7 +33,7 @@ def test_the_report_of_a_table(cli: Cli, patches: Path, tiny_classifier: Path, t
     report = json.loads((tmp_path / "report/report.json").read_text())
     assert report.keys() == {"rows", "classifier", "data", "machine"}
     assert {key: document[key] for key in report} == report
-    assert document.keys() - report.keys() == {"command", "status", "misses", "files"}
+    assert document.keys() - report.keys() == {"command", "status", "exit_code", "misses", "files"}
     assert (document["status"], document["misses"]) == ("ok", [])
     assert sorted(document["files"]) == sorted(str(path) for path in (tmp_path / "report").iterdir())
     assert {Path(name).suffix for name in document["files"]} >= {".json", ".csv", ".png"}

@@ -16,7 +16,6 @@ from benchmarks.memory import peak_rss
 from tests.cli.conftest import Cli, listing
 from tests.factories import huge_slide
 from tests.reference import commands
-from wsicomp.cli.signals import Interrupted
 
 PROGRAM = [sys.executable, "-c", "from wsicomp.cli.main import run; run()"]
 
@@ -81,28 +80,6 @@ def test_what_the_system_refuses_is_one_line(cli: Cli, tmp_path: Path, patches: 
     ended.failed(3, str(tmp_path / "taken"), "File exists")
     if as_json:
         assert ended.document["exit_code"] == 3
-
-
-def test_a_bug_is_not_dressed_up_as_an_error(cli: Cli, monkeypatch: pytest.MonkeyPatch, tissue_svs: Path) -> None:
-    def broken(_: object) -> None:
-        raise ZeroDivisionError
-
-    monkeypatch.setattr("wsicomp.slides.describe.describe", broken)
-    with pytest.raises(ZeroDivisionError):
-        cli("info", tissue_svs)
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_while_a_command_runs(
-    cli: Cli, monkeypatch: pytest.MonkeyPatch, tissue_svs: Path, number: int, code: int
-) -> None:
-    def interrupted(_: object) -> None:
-        raise Interrupted(number)
-
-    monkeypatch.setattr("wsicomp.slides.describe.describe", interrupted)
-    ended = cli("info", tissue_svs, "--json")
-    ended.failed(code, "nothing half-written")
-    assert ended.document["exit_code"] == code
 
 
 def test_memory_is_bounded_or_refused(cli: Cli, tmp_path: Path) -> None:

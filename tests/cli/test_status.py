@@ -117,6 +117,6 @@ def test_refusals(cli: Cli, csv: Path, slide: Path, tmp_path: Path) -> None:
     fails(cli, tmp_path, 2, ("no slides", "--list"), *OPTIONS)
     fails(cli, tmp_path, 2, ("none.csv", "no such file"), "--list", tmp_path / "none.csv", *OPTIONS)
     fails(cli, tmp_path, 2, ("part 3/2", "1/4"), "--list", csv, "--part", "3/2", *OPTIONS)
-    fails(cli, tmp_path, 2, ("wsicomp-status",), tmp_path, command="status")
+    fails(cli, tmp_path, 3, ("wsicomp-status",), tmp_path, command="status")
     (tmp_path / "c.svs").unlink()
     fails(cli, tmp_path, 3, ("slides.csv line 4", "c.svs"), "--list", csv, *OPTIONS)

@@ -22,7 +22,12 @@ def test_sound_stores(cli: Cli, encoded_once: Path, store: Path) -> None:
     ended = cli("verify", encoded_once, store)
     assert (ended.code, ended.out, ended.err) == (0, f"{encoded_once}: ok\n{store}: ok\n", "")
     document = cli("verify", store, "--json").document
-    assert document == {"command": "verify", "status": "ok", "results": [{"store": str(store), "damage": []}]}
+    assert document == {
+        "command": "verify",
+        "status": "ok",
+        "exit_code": 0,
+        "results": [{"store": str(store), "damage": []}],
+    }
 
 
 def test_a_damaged_tile_is_named(cli: Cli, encoded_once: Path, store: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from wsicomp.errors import ConfigError, SlideError, StoreError
+from wsicomp.errors import SlideError, StoreError
 from wsicomp.pipeline.batch import Job, Outcome
 from wsicomp.pipeline.encode import Encoded
 from wsicomp.pipeline.part import Part
@@ -139,7 +139,7 @@ def test_lines_that_are_no_events_are_passed_over(tmp_path: Path, line: str) -> 
 
 
 def test_a_folder_without_a_batch(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"holds no wsicomp-status\*\.jsonl"):
+    with pytest.raises(StoreError, match=r"holds no wsicomp-status\*\.jsonl"):
         read_status(tmp_path)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.factories import tissue_slide
 from tests.pipeline.sources import PictureSource, picture
-from wsicomp.errors import ConfigError, StoreTooLarge
+from wsicomp.errors import ConfigError, StoreTooLarge, TargetMissed
 from wsicomp.models.registry import LoadedModel, load_model
 from wsicomp.pipeline import batch, target
 from wsicomp.pipeline.batch import Job, run
@@ -83,12 +83,12 @@ def test_the_fewest_bytes_are_taken_for_a_psnr(
     monkeypatch.setattr(target, "measure", fake)
     codec = choose(source, model, Target(psnr_db=24.05))
     assert (codec.depth, codec.quality) == (4, 41 / 16)
-    with pytest.raises(ConfigError, match=r"picture: 40 dB cannot be reached; the finest setting gives 31.20 dB"):
+    with pytest.raises(TargetMissed, match=r"picture: 40 dB cannot be reached; the finest setting gives 31.20 dB"):
         choose(source, model, Target(psnr_db=40))
 
 
 def test_what_cannot_be_reached_is_refused(model: LoadedModel, source: PictureSource) -> None:
-    with pytest.raises(ConfigError, match=r"picture: 3,000 bytes cannot be reached; the smallest setting makes about"):
+    with pytest.raises(TargetMissed, match=r"picture: 3,000 bytes cannot be reached; the smallest setting makes about"):
         choose(source, model, Target(max_bytes=3000))
     with pytest.raises(ConfigError, match="has no qualities to meet a target with"):
         choose(source, load_model("perticarari2023"), Target(bits_per_pixel=1))
@@ -159,7 +159,7 @@ def test_resume_keeps_what_meets_the_target(model: LoadedModel, slide: Path) -> 
     made = outcome_of(slide, asked)
     assert made.encoded is not None
     assert outcome_of(slide, asked, existing="resume").status == "skipped"
-    other = TargetedCodec(model, Target(bits_per_pixel=4.0))
+    other = TargetedCodec(model, Target(bits_per_pixel=5.0))
     assert isinstance(outcome_of(slide, other, existing="resume").error, ConfigError)
     enough = TargetedCodec(model, Target(max_bytes=made.encoded.store_bytes))
     assert outcome_of(slide, enough, existing="resume").status == "skipped"

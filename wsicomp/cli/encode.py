@@ -255,17 +255,18 @@ def encode(
             results.append(record_of(outcome, outcome.encoded, settings.floor))
             if not json:
                 say(line_of(results[-1]))
+    last = failures[-1].error if failures else None
+    code = 0 if last is None else 3 if skip_errors else last.exit_code
     if json:
         failed = [{"slide": str(failure.job.slide), "error": str(failure.error)} for failure in failures]
-        emit({"command": "encode", "status": "error" if failures else "ok", "results": results, "failures": failed})
+        status_word = "error" if failures else "ok"
+        document = {"command": "encode", "status": status_word, "exit_code": code}
+        emit({**document, "results": results, "failures": failed})
     elif failures and skip_errors:
         log(f"{len(failures)} of {len(jobs)} slides failed:")
         for failure in failures:
             log(f"  {failure.job.slide}")
-    if not failures:
-        return 0
-    last = failures[-1].error
-    return 3 if skip_errors or last is None else last.exit_code
+    return code
 
 
 def _planned(

@@ -133,15 +133,15 @@ def evaluate(
         )
     misses = check(report, max_accuracy_drop, max_recall_drop, max_auc_drop)
     files = write_report(report, output) + write_plots(report, samples, output) if output else []
+    code = 4 if misses else 0
     if json:
-        status = "gate-missed" if misses else "ok"
-        paths = [str(path) for path in files]
-        emit({"command": "evaluate", "status": status, "misses": misses, "files": paths, **asdict(report)})
+        document = {"command": "evaluate", "status": "gate-missed" if misses else "ok", "exit_code": code}
+        emit({**document, "misses": misses, "files": [str(path) for path in files], **asdict(report)})
     else:
         say(to_markdown(report.rows))
     for miss in misses:
         log(f"wsicomp: gate missed: {miss}")
-    return 4 if misses else 0
+    return code
 
 
 def _load(

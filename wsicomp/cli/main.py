@@ -1,12 +1,19 @@
 """The command `wsicomp`: its subcommands, and how any of them ends.
 
-Exit codes: 0 done, 1 crash, 2 wrong usage, 3 some inputs failed, 4 a gate was missed, 130 interrupted, 143 terminated.
+    arguments -> typer -> a command -> answer on stdout, exit code
+                   |          `-----> exception -> one line on stderr, with --json a document on stdout, exit code
+                   `----------------> wrong usage -> the same
+
+`wsicomp.errors` holds the rule of the exit codes.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
@@ -28,12 +35,16 @@ from wsicomp.errors import WsicompError
 
 __all__ = ["app", "execute", "run"]
 
+TRACEBACK = "WSICOMP_TRACEBACK"
+"""Environment variable that has a crash show its traceback."""
+
 app = typer.Typer(
     name="wsicomp",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 done, 1 crash, 2 wrong usage, 3 some inputs failed, 4 a gate was missed, 130/143 signals.",
+    epilog="Exit codes: 0 done; 1 crash; 2 another command line mends it; 3 an input or an output is at fault; "
+    "4 a gate or a target was missed; 130 and 143 ended by a signal.",
 )
 for command in (info, encode, status, decode, verify, evaluate, models):
     app.command()(command)
@@ -68,14 +79,31 @@ def execute(arguments: Sequence[str]) -> int:
         return _failed(arguments, f"{error.filename or 'a file'}: {explain(error)}", 3)
     except Interrupted as interrupted:
         return _failed(arguments, "interrupted; nothing half-written is left", interrupted.exit_code)
+    except SystemExit:
+        return 1  # nobody reads standard output any more
+    except Exception as error:  # noqa: BLE001 - what nobody foresaw ends here, in one line as all else
+        return _failed(arguments, _crash(error), 1)
     return code if isinstance(code, int) else 0
+
+
+def _crash(error: Exception) -> str:
+    """Say where an unforeseen exception was raised; its own message may quote a slide and stays in the traceback."""
+    import traceback
+
+    if os.environ.get(TRACEBACK):
+        traceback.print_exception(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    where = [frame for frame in frames if "wsicomp" in Path(frame.filename).parts][-1]
+    place = f"{Path(where.filename).name} line {where.lineno}"
+    return f"this is a defect: {type(error).__name__} in {place}; report it with what {TRACEBACK}=1 shows"
 
 
 def _failed(arguments: Sequence[str], message: str, code: int) -> int:
     message = " ".join(message.split())
     log(f"wsicomp: error: {message}")
     if "--json" in arguments:
-        emit({"command": _command(arguments), "status": "error", "error": message, "exit_code": code})
+        with contextlib.suppress(OSError):  # standard output may be what failed
+            emit({"command": _command(arguments), "status": "error", "error": message, "exit_code": code})
     return code
 
 

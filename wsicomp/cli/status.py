@@ -36,6 +36,7 @@ def status(
             {
                 "command": "status",
                 "status": "error" if failed else "ok",
+                "exit_code": code,
                 **counts,
                 "store_bytes": found.store_bytes,
                 "ratio_to_source": found.ratio_to_source,

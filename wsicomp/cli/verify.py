@@ -45,8 +45,9 @@ def verify(
         if against is not None and not results[0]["damage"]:
             results[0]["fidelity"] = _fidelity(stores[0], against, model, device, progress)
     damaged = any(result["damage"] for result in results)
+    code = 3 if damaged else 0
     if json:
-        emit({"command": "verify", "status": "damaged" if damaged else "ok", "results": results})
+        emit({"command": "verify", "status": "damaged" if damaged else "ok", "exit_code": code, "results": results})
     for result in results:
         for item in result["damage"]:
             log(f"wsicomp: damaged: {_damage_line(result['store'], item)}")
@@ -57,7 +58,7 @@ def verify(
                 f"  level {level['level']}: PSNR {level['psnr_db']:.2f} dB, SSIM {level['ssim']:.4f}, "
                 f"MS-SSIM {level['ms_ssim']:.4f} over {level['tiles']} tissue tiles"
             )
-    return 3 if damaged else 0
+    return code
 
 
 def _load_entropy_model(store: Path, model: str | None) -> None:

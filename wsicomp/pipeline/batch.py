@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from wsicomp.disk import explain
-from wsicomp.errors import ConfigError, StoreError, StoreTooLarge, WsicompError
+from wsicomp.errors import ConfigError, StoreError, StoreTooLarge, TargetMissed, WsicompError
 from wsicomp.pipeline.encode import Encoded, Engine, encode_source
 from wsicomp.pipeline.resume import kept
 from wsicomp.pipeline.settings import EncodeSettings
@@ -219,7 +219,7 @@ def encode_within(
     for _ in range(LIMIT_TRIES):
         try:
             codec = choice.codec_for(slide)
-        except ConfigError:
+        except TargetMissed:
             if too_large is None:
                 raise
             break

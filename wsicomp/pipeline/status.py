@@ -29,7 +29,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from wsicomp.disk import explain
-from wsicomp.errors import ConfigError, StoreError
+from wsicomp.errors import StoreError
 from wsicomp.pipeline.part import Part
 
 if TYPE_CHECKING:
@@ -192,14 +192,14 @@ def read_status(folder: Path) -> BatchStatus:
 
     Raises
     ------
-    ConfigError
+    StoreError
         If there is none.
     OSError
         If one cannot be read.
     """
     paths = sorted(folder.glob(PATTERN))
     if not paths:
-        raise ConfigError(f"{folder}: holds no {PATTERN}; encode writes one for more than one slide, beside the stores")
+        raise StoreError(f"{folder}: holds no {PATTERN}; encode writes one for more than one slide, beside the stores")
     events = sorted((event for path in paths for event in events_of(path)), key=lambda event: float(event["time"]))
     slides: dict[str, SlideStatus] = {}
     for event in events:

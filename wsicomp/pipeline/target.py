@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from wsicomp.errors import ConfigError
+from wsicomp.errors import ConfigError, TargetMissed
 from wsicomp.metrics.distortion import mean_psnr_db, psnr_db
 from wsicomp.models.device import resolve_device
 from wsicomp.models.registry import LoadedModel
@@ -171,7 +171,9 @@ def choose(
     Raises
     ------
     ConfigError
-        If no setting meets the target, the slide has no tissue, or the model has no qualities to choose from.
+        If the slide has no tissue, or the model has no qualities to choose from.
+    TargetMissed
+        If no setting meets the target.
     SlideError
         If a tile cannot be read.
     """
@@ -193,7 +195,7 @@ def choose(
         if found is not None:
             candidates.append(measure(codec, sample, found))
     if not candidates:
-        raise ConfigError(unreachable(source, mask, target, nearest))
+        raise TargetMissed(unreachable(source, mask, target, nearest))
     if allowed is not None:
         best = max(candidates, key=lambda setting: setting.psnr_db)
     else:

@@ -72,6 +72,23 @@ def test_failures_are_in_the_status(cli: Cli, csv: Path, tmp_path: Path) -> None
     assert (ended.code, ended.document["status"], ended.document["failed"]) == (3, "error", 1)
 
 
+def test_a_killed_run_and_a_damaged_file(cli: Cli, csv: Path, tmp_path: Path) -> None:
+    assert cli("encode", "--list", csv, *OPTIONS).code == 0
+    path = tmp_path / "wsicomp-status.jsonl"
+    *before, _ = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(before))
+    ended = cli("status", tmp_path)
+    assert ended.code == 3
+    assert ended.err.startswith("killed: c.svs: ")
+    document = cli("status", tmp_path, "--json").document
+    assert {name: document[name] for name in ("status", "done", "running", "killed", "failed", "eta_s")} == {
+        **{"status": "error", "done": 2, "running": 0, "killed": 1, "failed": 0},
+        "eta_s": None,
+    }
+    path.write_bytes(b"".join(before).replace(b"queued", b"quexed", 1))
+    fails(cli, tmp_path, 3, (f"{path} line 1", "damaged"), tmp_path, command="status")
+
+
 def test_parts_do_all_slides_once(cli: Cli, csv: Path, tmp_path: Path) -> None:
     done = []
     for part in ("1/2", "2/2"):

@@ -120,22 +120,54 @@ def test_a_line_that_was_cut_short_costs_no_other(tmp_path: Path) -> None:
         pass
     content = log.path.read_bytes()
     log.path.write_bytes(content + content[:20])
+    assert [slide.store for slide in read_status(tmp_path / "out").slides] == ["a.zarr"]
     with StatusLog(tmp_path / "out", [b]):
         pass
     assert [slide.store for slide in read_status(tmp_path / "out").slides] == ["a.zarr", "b.zarr"]
 
 
+def test_a_disk_that_takes_half_a_line_leaves_whole_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = jobs_in(tmp_path, "a", "b")
+    write = os.write
+    with StatusLog(tmp_path / "out", [a]) as log:
+        monkeypatch.setattr("wsicomp.pipeline.status.os.write", lambda fd, data: write(fd, data[:20]))
+        with pytest.raises(StoreError, match="the disk is full"):
+            log.started(a)
+        monkeypatch.undo()
+        log.started(b)
+        assert [event["store"] for event in lines(log.path)] == ["a.zarr", "b.zarr"]
+
+
 @pytest.mark.parametrize(
     "line",
     [
-        *("[]", "null", "1", "{}", '{"event": "ok"}', '{"event": "eaten", "store": "a", "slide": "a", "time": 1}'),
+        *("[]", "null", "1", "{}", "", "\0\0", '{"event": "o', '{"event": "ok"}'),
+        '{"event": "eaten", "store": "a", "slide": "a", "time": 1}',
         '{"event": "ok", "store": "a", "slide": "a", "time": 1, "bytes": "many"}',
         '{"event": ["ok"], "store": "a", "slide": "a", "time": 1}',
     ],
 )
-def test_lines_that_are_no_events_are_passed_over(tmp_path: Path, line: str) -> None:
-    (tmp_path / "wsicomp-status.jsonl").write_text(line + "\n")
-    assert read_status(tmp_path).slides == ()
+def test_a_damaged_line_is_named(tmp_path: Path, line: str) -> None:
+    with StatusLog(tmp_path, jobs_in(tmp_path, "a")) as log:
+        pass
+    whole = log.path.read_text()
+    log.path.write_text(f"{whole}{line}\n{whole}")
+    with pytest.raises(StoreError, match=r"wsicomp-status\.jsonl line 2: .* damaged"):
+        read_status(tmp_path)
+
+
+def test_two_runs_at_once_write_two_files(tmp_path: Path) -> None:
+    a, b = jobs_in(tmp_path, "a", "b")
+    with StatusLog(tmp_path / "out", [a]) as one:
+        one.started(a)
+        with StatusLog(tmp_path / "out", [b]) as two:
+            two.started(b)
+            assert read_status(tmp_path / "out").count("started") == 2
+        found = read_status(tmp_path / "out")
+        assert [(slide.store, slide.event) for slide in found.slides] == [("a.zarr", "started"), ("b.zarr", "queued")]
+    assert [one.path.name, two.path.name] == ["wsicomp-status.jsonl", "wsicomp-status.2.jsonl"]
+    with StatusLog(tmp_path / "out", [a]) as third:
+        assert third.path == one.path
 
 
 def test_a_folder_without_a_batch(tmp_path: Path) -> None:
@@ -150,7 +182,7 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def write_for_ever(folder: Path) -> None:
-    """Child: events until killed."""
+    """Write events until killed, in a child process."""
     jobs = jobs_in(folder, *(f"a long name of a slide {k}" for k in range(100)))
     while True:
         with StatusLog(folder / "out", jobs) as log:
@@ -159,17 +191,10 @@ def write_for_ever(folder: Path) -> None:
                 log.ended(ok(job))
 
 
-def is_whole(line: bytes) -> bool:
-    try:
-        return json.loads(line)["event"] in {"queued", "started", "ok"}
-    except ValueError:
-        return False
-
-
-def test_a_kill_tears_the_last_line_at_most(tmp_path: Path) -> None:
+def test_a_killed_run_is_told_from_a_running_one(tmp_path: Path) -> None:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.pipeline.test_status"])
-    for killed in range(1, 6):
+    for _ in range(5):
         child = context.Process(target=write_for_ever, args=(tmp_path,), daemon=True)
         child.start()
         path = tmp_path / "out/wsicomp-status.jsonl"
@@ -178,10 +203,14 @@ def test_a_kill_tears_the_last_line_at_most(tmp_path: Path) -> None:
         while not path.exists() or path.stat().st_size < before + 5000:
             assert time.monotonic() < until
             time.sleep(0.002)
+        found = read_status(tmp_path / "out")
+        assert (found.runs, found.count("killed")) == (True, 0)
         child.kill()
         child.join()
-        torn = [line for line in path.read_bytes().splitlines() if not is_whole(line)]
-        # The kernel may end a write between two of its pages; whoever opens the file next begins a line of its own.
-        assert len(torn) <= killed
-        assert read_status(tmp_path / "out").slides
+        content = path.read_bytes()
+        last = json.loads(content[: content.rfind(b"\n")].splitlines()[-1])
+        found = read_status(tmp_path / "out")
+        assert (found.runs, found.count("started")) == (False, 0)
+        assert found.count("killed") == (last["event"] == "started")
+        assert found.count("killed", "queued") == 0 or found.eta_s is None
     assert os.path.getsize(path) > 20_000

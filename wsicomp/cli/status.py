@@ -15,7 +15,7 @@ def status(
     folder: Annotated[Path, typer.Argument(help="Folder that a batch writes its stores into.", show_default=False)],
     json: JsonOption = False,
 ) -> int:
-    """Show how a batch stands, all its shards together: done, running, failed, queued; exit 3 if any slide failed.
+    """Show how a batch stands, all its parts together; exit 3 if a slide failed or its run was killed.
 
     Example: wsicomp status /archive
     """
@@ -26,10 +26,11 @@ def status(
         "slides": len(found.slides),
         "done": found.count("ok", "skipped"),
         "running": found.count("started"),
+        "killed": found.count("killed"),
         "failed": found.count("failed"),
         "queued": found.count("queued"),
     }
-    failed = [slide for slide in found.slides if slide.event == "failed"]
+    failed = [slide for slide in found.slides if slide.event in ("failed", "killed")]
     code = 3 if failed else 0
     if json:
         emit(
@@ -61,11 +62,12 @@ def status(
         if slide.event == "started":
             say(f"running: {slide.slide}")
     for slide in failed:
-        log(f"failed: {slide.slide}: {slide.error}")
+        why = slide.error or "its run ended without a word; run the batch again with --resume"
+        log(f"{slide.event}: {slide.slide}: {why}")
     return code
 
 
 def duration(seconds: float) -> str:
-    """Hours, minutes and seconds, such as 26:03:09."""
+    """Write seconds as hours, minutes and seconds, such as 26:03:09."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"

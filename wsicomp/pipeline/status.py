@@ -5,11 +5,12 @@
 
     {"event": "ok", "store": "a.zarr", "slide": "../in/a.svs", "time": 1.8e9, "bytes": 12, "source_bytes": 90, ...}
 
-A line is one write to a file opened for appending. The last one may be cut short, by a full disk or by a kill between
-two pages of the write: the reader passes over it, and the next writer begins a new one. Every part of a batch writes a
-file of its own, since network file systems (NFS) have no true appending: lines of several machines in one file would
-overwrite one another. Reading merges the files; the last event of a store is how it stands. A run that was killed shows
-as running until it is run again.
+A line is one write to a file opened for appending. A kill between two pages of the write may cut the last one short:
+the reader passes over what no newline ends, and the next writer removes it. Any other line that is no event is damage.
+
+A writer holds an exclusive lock on its file until its process ends, however it ends. So a file has one writer at a
+time, and a slide that was started in a file without a lock was killed. Every part of a batch, and every second run at
+the same time, writes a file of its own. Reading merges the files; the last event of a store is how it stands.
 
 Paths are relative to the status file's folder. Nothing of a slide but its path is ever written, and nothing of the
 machine.
@@ -17,7 +18,10 @@ machine.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
+import itertools
 import json
 import math
 import os
@@ -42,7 +46,7 @@ EVENTS = ("queued", "started", "ok", "skipped", "failed")
 
 
 class StatusLog:
-    """Context manager that writes down the events of a batch, all jobs being queued at first.
+    """Context manager that writes down the events of a batch; all jobs are queued at first.
 
     Parameters
     ----------
@@ -55,26 +59,33 @@ class StatusLog:
     """
 
     def __init__(self, folder: Path, jobs: Sequence[Job], part: Part | None = None) -> None:
-        of_whole = "" if part is None else f"-{part.index}-of-{part.count}"
-        self.path = folder / f"wsicomp-status{of_whole}.jsonl"
+        self._name = "wsicomp-status" if part is None else f"wsicomp-status-{part.index}-of-{part.count}"
+        self.path = folder / f"{self._name}.jsonl"
         self._jobs = jobs
         self._current: Job | None = None
         self._descriptor = -1
 
     def __enter__(self) -> Self:
-        """Open the file and queue the jobs.
+        """Open and lock a file that no other run is writing, and queue the jobs.
 
         Raises
         ------
         StoreError
             If it cannot be written.
         """
+        folder = self.path.parent
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            size = os.fstat(self._descriptor).st_size
-            if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
-                os.write(self._descriptor, b"\n")
+            folder.mkdir(parents=True, exist_ok=True)
+            for number in itertools.count(2):
+                self._descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+                try:
+                    fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    os.close(self._descriptor)
+                    self.path = folder / f"{self._name}.{number}.jsonl"
+            content = os.pread(self._descriptor, os.fstat(self._descriptor).st_size, 0)
+            os.ftruncate(self._descriptor, content.rfind(b"\n") + 1)
         except OSError as error:
             raise self._refused(error) from error
         for job in self._jobs:
@@ -84,11 +95,10 @@ class StatusLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            if self._current is not None:
+        if self._current is not None:
+            with contextlib.suppress(StoreError):  # what ends the batch is the error to be heard of
                 self._write("queued", self._current)
-        finally:
-            os.close(self._descriptor)
+        os.close(self._descriptor)
 
     def started(self, job: Job) -> None:
         """Write that a job's turn has come; raises StoreError if the disk refuses."""
@@ -120,7 +130,9 @@ class StatusLog:
         }
         try:
             line = json.dumps(record).encode("ascii") + b"\n"
+            size = os.fstat(self._descriptor).st_size
             if os.write(self._descriptor, line) < len(line):
+                os.ftruncate(self._descriptor, size)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             raise self._refused(error) from error
@@ -138,16 +150,17 @@ class SlideStatus:
     store, slide
         Paths relative to the status file's folder.
     event
-        The last that happened to it; "started" is running.
+        The last that happened to it; "started" is running, "killed" was running when its process died.
     store_bytes, source_bytes, seconds
-        Of a store that is there; None else, or where the source is no file.
+        Sizes of the store and of its source, and the time it took; None without a store, or where the source is no
+        file.
     error
         Why it failed.
     """
 
     store: str
     slide: str
-    event: Literal["queued", "started", "ok", "skipped", "failed"]
+    event: Literal["queued", "started", "ok", "skipped", "failed", "killed"]
     store_bytes: int | None = None
     source_bytes: int | None = None
     seconds: float | None = None
@@ -156,12 +169,21 @@ class SlideStatus:
 
 @dataclass(frozen=True)
 class BatchStatus:
-    """How a batch stands; `slides` is in the order in which they were queued first."""
+    """How a batch stands.
+
+    Parameters
+    ----------
+    slides
+        Its slides, in the order in which they were queued first.
+    runs
+        Whether any process works on it now.
+    """
 
     slides: tuple[SlideStatus, ...]
+    runs: bool
 
     def count(self, *events: str) -> int:
-        """Slides of which the last event is one of these."""
+        """Count the slides whose last event is one of these."""
         return sum(slide.event in events for slide in self.slides)
 
     @property
@@ -171,18 +193,18 @@ class BatchStatus:
 
     @property
     def ratio_to_source(self) -> float | None:
-        """Bytes of stores over bytes of their sources, of those whose source is known; None where there is none."""
+        """Bytes of stores over bytes of their sources, where the source is known; None where none is."""
         known = [(slide.store_bytes or 0, slide.source_bytes) for slide in self.slides if slide.source_bytes]
         return sum(store for store, _ in known) / sum(source for _, source in known) if known else None
 
     @property
     def eta_s(self) -> float | None:
         """Seconds until all is done, from the mean time of a slide and the number that run at once; None if unknown."""
-        left = self.count("queued", "started")
+        left = self.count("queued", "started", "killed")
         times = [slide.seconds for slide in self.slides if slide.event == "ok" and slide.seconds is not None]
         if not left:
             return 0.0
-        if not times:
+        if not times or not self.runs:
             return None
         return math.fsum(times) / len(times) * left / max(self.count("started"), 1)
 
@@ -193,37 +215,54 @@ def read_status(folder: Path) -> BatchStatus:
     Raises
     ------
     StoreError
-        If there is none.
+        If there is none, or one is damaged.
     OSError
         If one cannot be read.
     """
     paths = sorted(folder.glob(PATTERN))
     if not paths:
         raise StoreError(f"{folder}: holds no {PATTERN}; encode writes one for more than one slide, beside the stores")
-    events = sorted((event for path in paths for event in events_of(path)), key=lambda event: float(event["time"]))
+    found = [(event, runs) for path in paths for runs in [is_written(path)] for event in events_of(path)]
     slides: dict[str, SlideStatus] = {}
-    for event in events:
+    for event, runs in sorted(found, key=lambda pair: float(pair[0]["time"])):
         slides[event["store"]] = SlideStatus(
             event["store"],
             event["slide"],
-            event["event"],
+            "killed" if event["event"] == "started" and not runs else event["event"],
             event.get("bytes"),
             event.get("source_bytes"),
             event.get("seconds"),
             event.get("error"),
         )
-    return BatchStatus(tuple(slides.values()))
+    return BatchStatus(tuple(slides.values()), any(runs for _, runs in found))
+
+
+def is_written(path: Path) -> bool:
+    """Tell whether a process holds the lock of a status file."""
+    with path.open("rb") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def events_of(path: Path) -> Iterator[dict[str, Any]]:
-    """Events of one file; lines that are none, such as one that was cut short, are passed over."""
-    for line in path.read_bytes().splitlines():
+    """Read the events of one file; what no newline ends is passed over.
+
+    Raises
+    ------
+    StoreError
+        If a line is no event.
+    """
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
         try:
             event = json.loads(line)
         except ValueError:
-            continue
-        if is_event(event):
-            yield event
+            event = None
+        if not is_event(event):
+            raise StoreError(f"{path} line {number}: is no event of a batch; the file is damaged: restore or remove it")
+        yield event
 
 
 def is_event(event: object) -> bool:

@@ -53,7 +53,10 @@ def test_a_slide_list_and_its_status(cli: Cli, csv: Path, tmp_path: Path) -> Non
     assert document["results"][1]["store"] == "out/b.zarr"
     ended = cli("status", tmp_path)
     assert (ended.code, ended.err) == (0, "")
-    assert f"{document['store_bytes']:,}" in ended.out
+    counts, sizes = ended.out.splitlines()
+    assert counts == "3 slides: 3 done, 0 running, 0 killed, 0 failed, 0 queued"
+    assert sizes.startswith(f"{document['store_bytes']:,} bytes, 0.")
+    assert sizes.endswith(" of the sources; time left: 0:00:00")
 
     again = cli("encode", "--list", csv, *OPTIONS, "--resume")
     assert again.out.count("complete already, skipped") == 3

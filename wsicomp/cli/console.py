@@ -19,7 +19,7 @@ from rich.progress import Progress as Bar
 
 from wsicomp.progress import Progress
 
-__all__ = ["JsonOption", "emit", "log", "progress_bar", "say", "table_console"]
+__all__ = ["JsonOption", "emit", "log", "progress_bar", "say"]
 
 PLAIN_LINE_S = 10.0
 """Seconds between two progress lines where there is no terminal."""
@@ -30,11 +30,6 @@ stderr = Console(stderr=True, highlight=False)
 
 _bar: Bar | None = None
 """The bar that is shown now."""
-
-
-def table_console() -> Console:
-    """Return a console for what a command answers on stdout."""
-    return Console(highlight=False)
 
 
 def say(text: str) -> None:

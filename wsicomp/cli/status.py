@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from wsicomp.cli.console import JsonOption, emit, log, say, table_console
+from wsicomp.cli.console import JsonOption, emit, log, say
 
 
 def status(
@@ -46,18 +46,11 @@ def status(
             }
         )
         return code
-    from rich.table import Table
-
+    slides, *parts = counts.items()
+    say(f"{slides[1]} slides: " + ", ".join(f"{count} {name}" for name, count in parts))
     ratio, eta_s = found.ratio_to_source, found.eta_s
-    cells = [f"{count}" for count in counts.values()]
-    cells += [
-        f"{found.store_bytes:,}",
-        "unknown" if ratio is None else f"{ratio:.3f}",
-        "unknown" if eta_s is None else duration(eta_s),
-    ]
-    table = Table(*counts, "bytes", "of the sources", "time left")
-    table.add_row(*cells)
-    table_console().print(table)
+    of_sources = "" if ratio is None else f", {ratio:.3f} of the sources"
+    say(f"{found.store_bytes:,} bytes{of_sources}; time left: {'unknown' if eta_s is None else duration(eta_s)}")
     for slide in found.slides:
         if slide.event == "started":
             say(f"running: {slide.slide}")

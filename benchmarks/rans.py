@@ -35,7 +35,7 @@ from wsicomp.codec import rans
 from wsicomp.codec.entropy_model import EntropyModel
 from wsicomp.datasets.patches import PatchTable
 from wsicomp.evaluation.machine import describe_machine
-from wsicomp.models.slices import SLICES
+from wsicomp.models.context import SLICES
 from wsicomp.pipeline.tile_codec import TileCodec
 from wsicomp.pipeline.transforms import codec_depths, load_codec
 from wsicomp.training.rate import ScaleNetwork, integers

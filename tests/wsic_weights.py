@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from wsicomp.codec.entropy_model import EntropyModel
+from wsicomp.models.context import SLICES
 from wsicomp.models.registry import WSIC, save_model
-from wsicomp.models.slices import SLICES
 from wsicomp.models.wsic import QUALITIES, Wsic
 from wsicomp.training.rate import ScaleNetwork, integers
 

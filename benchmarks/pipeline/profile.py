@@ -26,7 +26,7 @@ from wsicomp.codec import rans
 from wsicomp.codec.entropy_model import EntropyModel
 from wsicomp.codec.scales import ScaleModel
 from wsicomp.models.autoencoder import StudyAutoencoder
-from wsicomp.models.slices import MeanPredictor
+from wsicomp.models.context import ContextModel
 from wsicomp.models.wsic import Wsic
 from wsicomp.store.reader import StoreReader
 from wsicomp.store.writer import StoreWriter
@@ -42,7 +42,7 @@ Step = tuple[Any, str, str, Callable[[], float]]
 ENCODING: tuple[Step, ...] = (
     (Wsic, "analyse", "network", time.thread_time),
     (StudyAutoencoder, "encode", "network", time.thread_time),
-    (MeanPredictor, "residuals", "mean prediction", time.thread_time),
+    (ContextModel, "residuals", "mean prediction", time.thread_time),
     (EntropyModel, "classify", "entropy tables", time.thread_time),
     (ScaleModel, "tables", "entropy tables", time.thread_time),
     (rans, "find_spans", "rANS", time.thread_time),
@@ -51,7 +51,7 @@ ENCODING: tuple[Step, ...] = (
 )
 ENTROPY_DECODING: tuple[Step, ...] = ((rans, "decode_latent", "entropy decoding", time.thread_time),)
 DECODING: tuple[Step, ...] = (
-    (MeanPredictor, "restore", "mean prediction", time.thread_time),
+    (ContextModel, "restore", "mean prediction", time.thread_time),
     (Wsic, "synthesise", "network", time.thread_time),
     (StudyAutoencoder, "decode", "network", time.thread_time),
 )

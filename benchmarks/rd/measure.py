@@ -30,7 +30,7 @@ from wsicomp.evaluation.study import StudyData
 from wsicomp.metrics.bootstrap import resample_groups, score_distributions
 from wsicomp.metrics.classification import score
 from wsicomp.models.classifier import StudyClassifier
-from wsicomp.models.registry import CLASSIFIER, load_model
+from wsicomp.models.registry import load_model
 
 __all__ = ["Bench", "Judge", "Point", "stain_densities"]
 
@@ -149,7 +149,7 @@ class Judge:
     """
 
     def __init__(self, study: StudyData, classifier: str, resamples: int) -> None:
-        model = load_model(classifier, key=CLASSIFIER)
+        model = load_model(classifier, family="classifier")
         assert isinstance(model.module, StudyClassifier)  # noqa: S101
         self._module = model.module
         self._classifier = TorchClassifier(model.module, model.name)

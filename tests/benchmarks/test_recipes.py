@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmarks.recipes import DEPTHS, DepthByDepth, plateau_in_turn, section
-from wsicomp.models.slices import SLICES
+from wsicomp.models.context import SLICES
 from wsicomp.training.codec import depth_shares, latent_shape
 
 

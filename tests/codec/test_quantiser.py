@@ -76,7 +76,7 @@ def test_latents_are_left_as_they_were_and_come_back_as_float32(dtype: str) -> N
     q = quantiser.quantise(z)
     z_hat = quantiser.dequantise(q)
     assert torch.equal(z, before)
-    assert q.numpy().dtype == quantiser.numpy_dtype == np.dtype(dtype)
+    assert q.numpy().dtype == np.dtype(dtype)
     assert z_hat.dtype == torch.float32
     assert z_hat.shape == z.shape
 
@@ -108,5 +108,7 @@ def test_latents_of_autocast_are_taken_in_float32(stored: str, dtype: torch.dtyp
 
 @pytest.mark.parametrize("dtype", ["", "int4", "uint8", "float64", "INT8"])
 def test_an_unknown_type_is_refused_with_the_known_ones(dtype: str) -> None:
-    with pytest.raises(ConfigError, match=f"latent type '{dtype}' is unknown; use one of int8, float16, float32"):
+    with pytest.raises(
+        ConfigError, match=f"latent type '{dtype}' is unknown; use one of int8, int16, float16, float32"
+    ):
         LatentQuantiser(dtype, torch.ones(1), torch.zeros(1))

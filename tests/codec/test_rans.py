@@ -31,7 +31,7 @@ from wsicomp.codec.entropy_model import EntropyModel
 from wsicomp.codec.kernels import MAGNITUDES, TABLES, decode_latent
 from wsicomp.codec.tables import COLUMNS, MAX_BITS, MIN_BITS, FrequencyTables
 from wsicomp.errors import LatentError
-from wsicomp.models.slices import SLICES as REAL_SLICES
+from wsicomp.models.context import SLICES as REAL_SLICES
 
 OVERHEAD_BYTES = 13
 

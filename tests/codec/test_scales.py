@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tests.codec.models import CHANNELS, SLICES, Latent, blind_scales, busy_latents, latents, random_scales
 from wsicomp.codec.kernels import HIDDEN_LIMIT, MAGNITUDES, TABLES, TAPS, UNITS
 from wsicomp.codec.scales import ScaleModel, as_int16
-from wsicomp.models import slices as model_slices
+from wsicomp.models import context
 
 INT32_MAX = 2**31 - 1
 
@@ -101,7 +101,7 @@ def test_the_largest_symbols_count_as_the_definition_says(value: int) -> None:
 
 
 def test_a_latent_of_the_real_slices() -> None:
-    slices = model_slices.SLICES[1]
+    slices = context.SLICES[1]
     latent = np.rint(np.random.default_rng(0).laplace(0, 1, (sum(slices), 5, 4))).astype(np.int16)
     assert_tables(latent, random_scales(slices, classes=16), 11)
 
@@ -117,11 +117,11 @@ def test_magnitudes_are_rounded_logarithms_on_every_machine() -> None:
     assert hashlib.sha256(MAGNITUDES.tobytes()).hexdigest() == digest
 
 
-@pytest.mark.parametrize("depth", model_slices.SLICES)
+@pytest.mark.parametrize("depth", context.SLICES)
 def test_passes_are_those_that_the_means_are_predicted_in(depth: int) -> None:
-    slices = model_slices.SLICES[depth]
+    slices = context.SLICES[depth]
     plan = blind_scales(slices, np.zeros((1, 2 * sum(slices)), np.int32)).plan
-    assert list(map(tuple, plan[:, :3].tolist())) == model_slices.passes(slices)
+    assert list(map(tuple, plan[:, :3].tolist())) == context.passes(slices)
 
 
 # What a symbol may tell, and whom.

@@ -80,7 +80,8 @@ def test_a_decoder_has_exactly_as_many_blocks_as_its_depth_and_ends_in_a_sigmoid
 
 
 def test_there_is_one_block_and_one_decoder_per_depth(model: StudyAutoencoder) -> None:
-    assert len(model.encoder) == len(model.decoders) == model.depths == 4
+    assert len(model.encoder) == len(model.decoders) == 4
+    assert model.depths == (1, 2, 3, 4)
 
 
 @torch.inference_mode()

@@ -55,10 +55,10 @@ def weights(tmp_path: Path) -> Path:
     return path
 
 
-def refusal(source: str | Path, **options: str) -> str:
+def refusal(source: str | Path, *, key: str | None = None) -> str:
     """Message of the ModelError that loading ends in."""
     with pytest.raises(ModelError) as caught:
-        load_model(source, **options)
+        load_model(source, key=key)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 

@@ -13,6 +13,7 @@ from wsicomp.errors import ModelError
 from wsicomp.models import shipped as package
 from wsicomp.models.autoencoder import StudyAutoencoder
 from wsicomp.models.classifier import StudyClassifier
+from wsicomp.models.family import Family
 from wsicomp.models.registry import CLASSIFIER, STUDY_CODEC, WSIC, describe_shipped, load_model, save_model, shipped
 from wsicomp.models.shipped import find_shipped, read_card, read_shipped, shipped_sums
 
@@ -108,17 +109,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("key", "names"),
-    [
-        (None, ["apple", "kiwi", "zebra"]),
-        (STUDY_CODEC, ["apple", "zebra"]),
-        (CLASSIFIER, ["kiwi"]),
-        ("someone2031", []),
-    ],
+    ("family", "names"),
+    [(None, ["apple", "kiwi", "zebra"]), ("codec", ["apple", "zebra"]), ("classifier", ["kiwi"]), ("generator", [])],
 )
 @pytest.mark.usefixtures("folder")
-def test_shipped_weights_are_those_of_the_list(key: str | None, names: list[str]) -> None:
-    assert list(shipped(key)) == names
+def test_shipped_weights_are_those_of_the_list(family: Family | None, names: list[str]) -> None:
+    assert list(shipped(family)) == names
 
 
 def test_a_description_of_the_shipped_weights_is_what_loading_them_finds(folder: Path) -> None:
@@ -129,6 +125,7 @@ def test_a_description_of_the_shipped_weights_is_what_loading_them_finds(folder:
         assert entry == {
             "name": loaded.name,
             "model": loaded.key,
+            "family": loaded.family,
             "bytes": (folder / f"{loaded.name}.safetensors").stat().st_size,
             "sha256": loaded.sha256,
             "notes": loaded.notes,
@@ -152,7 +149,11 @@ def test_shipped_weights_are_loaded_by_name(folder: Path) -> None:
 @pytest.mark.usefixtures("folder")
 def test_unknown_weights_are_refused_with_the_names_that_would_do() -> None:
     with pytest.raises(ModelError, match=r"^mango: no such weights.*one of: apple, zebra$"):
-        load_model("mango", key=STUDY_CODEC)
+        load_model("mango", family="codec")
+    with pytest.raises(ModelError, match=r"^mango: no such weights.*one of: kiwi$"):
+        load_model("mango", family="classifier")
+    with pytest.raises(ModelError, match=r"kiwi.*, a classifier, where a codec is needed: apple or zebra$"):
+        load_model("kiwi", family="codec")
 
 
 @pytest.mark.parametrize("name", SHIPPED)

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from tests.wsic_weights import stir
 from wsicomp.errors import ConfigError
+from wsicomp.models.context import SLICES
 from wsicomp.models.layers import ResidualBlock
-from wsicomp.models.slices import SLICES
 from wsicomp.models.wsic import DEPTHS, LATENT_CHANNELS, QUALITIES, Wsic, gain, macs_per_pixel
 
 ALL = range(1, DEPTHS + 1)

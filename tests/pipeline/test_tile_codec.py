@@ -167,5 +167,5 @@ def test_a_store_is_decoded_by_its_own_weights_or_not_at_all(tmp_path: Path) -> 
 def test_weights_of_another_kind_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "classifier.safetensors"
     save_model(path, StudyClassifier(0.0625), key=CLASSIFIER, settings={"width": 0.0625}, notes={})
-    with pytest.raises(ModelError, match="where a codec is needed: perticarari2023 or wsic"):
+    with pytest.raises(ModelError, match="a classifier, where a codec is needed: perticarari2023 or wsic or wsic-open"):
         TileCodec.load(path, 1)

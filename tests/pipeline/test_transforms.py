@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from tests.wsic_weights import DEPTHS
 from wsicomp.errors import ConfigError, ModelError
+from wsicomp.models.autoencoder import StudyAutoencoder
 from wsicomp.models.registry import WSIC, load_model, save_model
+from wsicomp.models.wsic import Wsic
 from wsicomp.pipeline.tile_codec import TileCodec
 from wsicomp.pipeline.transforms import DEFAULT_QUALITY, codec_depths
 
@@ -49,6 +53,38 @@ def test_settings_that_it_does_not_have(
         TileCodec.load(wsic_weights, depth, **options)
     assert "\n" not in str(caught.value)
     assert TileCodec.load(wsic_weights, 3, latent_dtype="int16").latent_dtype == "int16"
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_the_decoded_latents_of_wsic_are_those_that_training_saw(wsic_weights: Path, depth: int) -> None:
+    model = load_model(wsic_weights)
+    network, codec = cast(Wsic, model.module), TileCodec(model, depth)
+    quality = np.array([0, 3.5, 7], np.float32)
+    tiles = np.random.default_rng(depth).integers(0, 256, (3, 64, 64, 3), np.uint8)
+    x = torch.from_numpy(tiles).permute(0, 3, 1, 2).float() / 255
+    with torch.inference_mode():
+        y = network.analyse(x, depth, torch.from_numpy(quality))
+        residuals, expected = network.quantise(y, depth, torch.from_numpy(quality))
+        symbols = residuals.round().to(torch.int16).numpy()
+        found = codec.latents(symbols, quality=quality)
+    assert found.shape == (3, codec.channels, 64 >> depth, 64 >> depth)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected.numpy(), rtol=0, atol=1e-4)
+    assert np.abs(found - symbols).max() > 0.01, "the predicted means are in it"
+
+
+@pytest.mark.parametrize("latent_dtype", ["int8", "float16", "float32"])
+def test_the_decoded_latents_of_the_studys_codec_are_what_it_dequantises(latent_dtype: str) -> None:
+    model = load_model("perticarari2023")
+    network, codec = cast(StudyAutoencoder, model.module), TileCodec(model, 2, latent_dtype=latent_dtype)
+    symbols = codec.encode(np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8))
+    found = codec.latents(symbols)
+    assert found.shape == (3, 12, 8, 8)
+    assert found.dtype == np.float32
+    scale, offset = (t[:, None, None].numpy() for t in network.latent_range(2))
+    np.testing.assert_array_equal(found, symbols * scale + offset if latent_dtype == "int8" else symbols)
+    with pytest.raises(ModelError, match="not of depth 2"):
+        codec.latents(symbols[:, :3])
 
 
 def test_the_studys_model_has_no_quality() -> None:

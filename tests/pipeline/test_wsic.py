@@ -20,8 +20,8 @@ from tests.pipeline.sources import PictureSource, files_of, picture
 from tests.wsic_weights import DEPTHS, write_wsic
 from wsicomp.codec import rans, zarr_rans
 from wsicomp.errors import ConfigError, StoreCorrupt, StoreError, WeightsMismatch
+from wsicomp.models.context import SLICES, ContextModel
 from wsicomp.models.registry import WSIC, load_model
-from wsicomp.models.slices import SLICES, MeanPredictor
 from wsicomp.models.wsic import LATENT_CHANNELS, Wsic
 from wsicomp.pipeline import transforms
 from wsicomp.pipeline.encode import encode_source
@@ -225,7 +225,7 @@ def test_the_slides_edge_is_coded_no_worse_than_its_middle(tmp_path: Path, wsic_
     source, quality = PictureSource(picture(WIDTH, HEIGHT), TILE, max_levels=1), torch.tensor([5.0])
     codec, module = TileCodec.load(wsic_weights, depth, quality=5), module_of(wsic_weights)
     encode_source(source, tmp_path / "a.zarr", codec)
-    gain, means = module.gain(depth, quality), cast(MeanPredictor, module.means[str(depth)])
+    gain, means = module.gain(depth, quality), cast(ContextModel, module.means[str(depth)])
     worst: dict[bool, float] = {True: 0, False: 0}
     naive = 0.0
     with StoreReader(tmp_path / "a.zarr") as reader, torch.inference_mode():

@@ -25,8 +25,8 @@ from wsicomp.codec.entropy_model import EntropyModel
 from wsicomp.datasets.crops import NO_VARIATION, CropSampler
 from wsicomp.datasets.patches import PatchTable
 from wsicomp.errors import ConfigError, DataError, ModelError
+from wsicomp.models.context import SLICES
 from wsicomp.models.registry import WSIC, load_model
-from wsicomp.models.slices import SLICES
 from wsicomp.models.wsic import LATENT_CHANNELS, QUALITIES, Wsic
 from wsicomp.progress import Progress
 from wsicomp.training import codec

@@ -18,7 +18,7 @@ from tests.wsic_weights import random_scales, stir
 from wsicomp.codec.entropy_model import EntropyModel
 from wsicomp.codec.kernels import TABLES, UNITS
 from wsicomp.codec.tables import COLUMNS
-from wsicomp.models.slices import SLICES, checkerboard, passes
+from wsicomp.models.context import SLICES, checkerboard, passes
 from wsicomp.training.rate import CLASSES, HIGHEST, LOWEST, ScaleNetwork, floats, integers, logistic_bits
 
 SMALL = (1, 2)

@@ -1,4 +1,4 @@
-"""Scales and tables together: all that coding and decoding a latent takes, under one name.
+"""The entropy model: scales and tables together, all that coding and decoding a latent takes, under one name.
 
     ScaleModel, training latents -> count_symbols -> FrequencyTables -> EntropyModel -> digest, arrays
 
@@ -23,7 +23,7 @@ from wsicomp.codec.tables import COLUMNS, FrequencyTables
 __all__ = ["DEFAULT_BITS", "EntropyModel", "count_symbols"]
 
 DEFAULT_BITS = 14
-"""Of a table's sum. 12 bits cost 0.7 % of rate where most symbols are 0, and are no faster."""
+"""Bits of a table's sum. 12 bits cost 0.7 % of rate where most symbols are 0, and are no faster."""
 
 PRIOR_COUNT = 1 << 12
 """Observations that the logistic distribution of a table's scale stands for; those seen in training come on top."""
@@ -33,7 +33,7 @@ LOWEST = -(COLUMNS // 2 - 1)
 """Tables hold the values -127 to 127."""
 
 COST_UNIT = 256
-"""Of costs, to a bit."""
+"""Units of cost to a bit."""
 
 ESCAPE_COST = 16 * COST_UNIT
 """What an escaped value costs beside the escape itself, about."""

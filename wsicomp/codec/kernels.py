@@ -56,7 +56,7 @@ UNITS = 32
 """Hidden units of the network."""
 
 TAPS = 9
-"""Of the 3x3 neighbourhood, row by row."""
+"""Positions of the 3x3 neighbourhood, row by row."""
 
 MAGNITUDES = np.rint(16 * np.log2(1 + np.arange(1 << 12))).astype(np.uint8)
 """(4096,) uint8: 16 log2(1 + n), rounded, up to 192; larger symbols count as the last."""
@@ -124,7 +124,7 @@ def _choose_tables(
             count = 0
             for tap in range(TAPS):
                 down, right = tap // 3, tap % 3
-                # Of its own slice, a white field knows its four neighbours, which are black, and no other.
+                # A white field knows, in its own slice, its four neighbours, which are black, and no other.
                 seen = end if colour and (down + right) & 1 else start
                 first = plan[number, 3] + tap * row_length
                 for place in range(counts[y + down, x + right]):

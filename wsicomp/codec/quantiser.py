@@ -1,16 +1,17 @@
-"""Latents to int8 and back, with one scale and one offset per channel that never change once trained.
+"""Brings latents into the type that they are stored as, and back.
 
-    q = clamp(round((z - offset) / scale), -127, 127)          z_hat = q * scale + offset
+    int8      q = clamp(round((z - offset) / scale), -127, 127)          z_hat = q * scale + offset
+    int16     symbols, whole numbers already
+    float16, float32    as they are, for the study's own numbers
 
-The value -128 is not used, so that the range is symmetric. float16 and float32 pass through, for the study's own
-numbers.
+Each channel has one scale and one offset for int8, which never change once trained. The value -128 is not used, so that
+the range is symmetric.
 """
 
 from __future__ import annotations
 
 from typing import Literal, get_args
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,7 +19,7 @@ from wsicomp.errors import ConfigError
 
 __all__ = ["LATENT_DTYPES", "LatentDtype", "LatentQuantiser"]
 
-LatentDtype = Literal["int8", "float16", "float32"]
+LatentDtype = Literal["int8", "int16", "float16", "float32"]
 LATENT_DTYPES: tuple[LatentDtype, ...] = get_args(LatentDtype)
 MAX_LEVEL = 127
 
@@ -29,7 +30,7 @@ class LatentQuantiser:
     Parameters
     ----------
     dtype
-        "int8", "float16" or "float32".
+        "int8", "int16", "float16" or "float32".
     scale, offset
         (C,) float32, used by int8 only; scales are positive.
 
@@ -46,18 +47,15 @@ class LatentQuantiser:
         self._scale = scale.view(1, -1, 1, 1)  # (C,) -> (1, C, 1, 1)
         self._offset = offset.view(1, -1, 1, 1)
 
-    @property
-    def numpy_dtype(self) -> np.dtype[np.generic]:
-        """Type of the stored elements."""
-        return np.dtype(self.dtype)
-
     def quantise(self, z: Tensor) -> Tensor:
-        """Bring latents (N, C, h, w) float into the stored type."""
+        """Bring latents (N, C, h, w) float into the stored type; for int16 they are whole numbers within it."""
         if self.dtype == "float32":
             return z.float()
         if self.dtype == "float16":
             limit = torch.finfo(torch.float16).max
             return z.float().clamp(-limit, limit).half()
+        if self.dtype == "int16":
+            return z.to(torch.int16)
         return ((z.float() - self._offset) / self._scale).round_().clamp_(-MAX_LEVEL, MAX_LEVEL).to(torch.int8)
 
     def dequantise(self, q: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Integer latents of one tile to one stream of bytes, and back.
+"""Codes the integer latent of one tile into one stream of bytes, and decodes it.
 
     latent (C, h, w) -> class, spans by table -> rANS, two states -> class | states | words -> | <- escapes | CRC32C
 

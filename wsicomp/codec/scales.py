@@ -1,4 +1,4 @@
-"""Which table codes each symbol: a small network in whole numbers, told the symbols that were coded before.
+"""The network in whole numbers that chooses the table of each symbol from the symbols that were coded before.
 
     four slices of channels x two colours of a checkerboard = eight passes (black: row + column is even)
 
@@ -39,10 +39,10 @@ SPATIAL_BITS, MIXING_BITS = 10, 10
 """Binary places of the two layers' weights."""
 
 INNER_BITS = SPATIAL_BITS + 4
-"""Of the first layer's sums: its weights', and the four of the magnitudes."""
+"""Binary places of the first layer's sums: its weights', and the four of the magnitudes."""
 
 OUTER_BITS = TABLE_SHIFT + 2
-"""Of the second layer's sums: a table is a quarter of an octave."""
+"""Binary places of the second layer's sums: a table is a quarter of an octave."""
 
 _INT16 = np.iinfo(np.int16)
 _INT32_LIMIT = 1 << 31

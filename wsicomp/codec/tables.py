@@ -1,4 +1,4 @@
-"""Probabilities of symbols as integer frequencies.
+"""Tables of the probabilities of symbols, as integer frequencies.
 
     counts (T, 256) -> quantised to a sum of 2**bits -> T tables
 
@@ -28,7 +28,7 @@ COLUMNS = 256
 """Columns of a table: the escape and up to 255 values. A column's number fits a byte."""
 
 MIN_BITS, MAX_BITS = 9, 14
-"""Of a table's sum: at least one for each column; at most what a 32-bit coder state with 16-bit words allows."""
+"""Bits of a table's sum: at least one slot for each column; at most what a 32-bit state with 16-bit words allows."""
 
 BUCKET_BITS = 8
 """A table's slots are looked up in 2**8 buckets: small enough that the tables in use stay in a core's first cache."""

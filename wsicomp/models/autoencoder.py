@@ -23,9 +23,11 @@ import torch
 from torch import Tensor, nn
 
 from wsicomp.errors import ConfigError
+from wsicomp.models.family import register
 
-__all__ = ["StudyAutoencoder"]
+__all__ = ["STUDY_CODEC", "StudyAutoencoder"]
 
+STUDY_CODEC: Final = "perticarari2023"
 PADDING: Final = "replicate"
 
 
@@ -52,8 +54,9 @@ class DecoderBlock(nn.Sequential):
         )
 
 
+@register(STUDY_CODEC, "codec")
 class StudyAutoencoder(nn.Module):
-    """One encoder whose every block is a latent, and one decoder per depth.
+    """One encoder whose every block is a latent, and one decoder per depth; a `Codec` without qualities.
 
     Parameters
     ----------
@@ -66,6 +69,9 @@ class StudyAutoencoder(nn.Module):
         If there would be no block at all.
     """
 
+    qualities = 0
+    latent_dtypes = ("int8", "float16", "float32")
+    has_entropy_model = False
     latent_scale: Tensor
     latent_offset: Tensor
 
@@ -73,7 +79,7 @@ class StudyAutoencoder(nn.Module):
         super().__init__()
         if depths < 1:
             raise ValueError(f"an autoencoder has at least one depth, not {depths}")
-        self.depths = depths
+        self.depths = tuple(range(1, depths + 1))
         channels = [3 * 2**depth for depth in range(depths + 1)]
         self.encoder = nn.ModuleList(EncoderBlock(c) for c in channels[:-1])
         self.decoders = nn.ModuleList(
@@ -95,15 +101,23 @@ class StudyAutoencoder(nn.Module):
         self._check(depth)
         return 3 << depth
 
-    def encode(self, x: Tensor, depth: int) -> Tensor:
-        """Encode a picture, (N, 3, H, W) float in [0, 1], H and W multiples of 2**depth, to z (N, C, H/2^d, W/2^d)."""
+    def encode(self, x: Tensor, depth: int, quality: Tensor | None = None, inside: Tensor | None = None) -> Tensor:
+        """Encode a picture, (N, 3, H, W) float32 in [0, 1], H and W multiples of 2**depth, to z (N, C, H/2^d, W/2^d).
+
+        That is done in float32, because z is rounded next.
+        """
         self._check(depth)
-        for block in self.encoder[:depth]:
-            x = block(x)
+        with torch.autocast(x.device.type, enabled=False):
+            for block in self.encoder[:depth]:
+                x = block(x)
         return x
 
-    def decode(self, z: Tensor, depth: int) -> Tensor:
-        """Decode a latent, (N, C, h, w), to x_hat (N, 3, h * 2^d, w * 2^d) float in [0, 1]."""
+    def latents(self, symbols: Tensor, depth: int, quality: Tensor | None = None) -> Tensor:
+        """Give the latents (N, C, h, w) that the decoder takes: what was dequantised, as it is."""
+        return symbols
+
+    def decode(self, z: Tensor, depth: int, quality: Tensor | None = None) -> Tensor:
+        """Decode a latent, (N, C, h, w), to x_hat (N, 3, h * 2**depth, w * 2**depth) float32 in [0, 1]."""
         self._check(depth)
         *inner, last = self.decoders[depth - 1].children()
         for block in inner:
@@ -119,5 +133,5 @@ class StudyAutoencoder(nn.Module):
         return self.latent_scale[depth - 1, :channels], self.latent_offset[depth - 1, :channels]
 
     def _check(self, depth: int) -> None:
-        if not 1 <= depth <= self.depths:
-            raise ConfigError(f"depth {depth} is unknown; this model has depths 1 to {self.depths}")
+        if depth not in self.depths:
+            raise ConfigError(f"depth {depth} is unknown; this model has depths 1 to {self.depths[-1]}")

@@ -14,12 +14,16 @@ import itertools
 import torch
 from torch import Tensor, nn
 
-__all__ = ["StudyClassifier"]
+from wsicomp.models.family import register
 
+__all__ = ["CLASSIFIER", "StudyClassifier"]
+
+CLASSIFIER = "perticarari2023-classifier"
 BLOCKS = 8
 CHANNELS = 16
 
 
+@register(CLASSIFIER, "classifier")
 class StudyClassifier(nn.Module):
     """Binary classifier of pictures.
 

@@ -78,7 +78,7 @@ class _Depthwise(torch.autograd.Function):
 
 
 def _weight_gradient(gradient: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-    # Of a valid depthwise 3x3 convolution.
+    # Computes the gradient of the weights of a valid depthwise 3x3 convolution.
     like = weight[:, :, :PART, :PART]
     channels = len(weight)
     _, to_weight, _ = torch.ops.aten.convolution_backward(

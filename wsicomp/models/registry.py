@@ -1,4 +1,4 @@
-"""The registry of models, and their weights as safetensors files.
+"""The registry of models: a weights file, by name or by path, becomes the network that it belongs to.
 
 A weights file says in its header which model it belongs to and with which settings that model is built, so that a name
 or a path is all a caller needs:
@@ -6,14 +6,15 @@ or a path is all a caller needs:
     "perticarari2023"            -> weights shipped with the package, checked -> module, SHA-256, notes
     path/to/weights.safetensors  -> weights of one's own                      -> module, SHA-256, notes
 
-A file is read once: the bytes that are hashed are those that are parsed. Nothing is ever unpickled.
+A model is known here once its file is imported below, because it registers itself (`family`). A weights file is read
+once: the bytes that are hashed are those that are parsed. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,11 @@ from torch import Tensor, nn
 
 from wsicomp.disk import replacing
 from wsicomp.errors import ModelError
-from wsicomp.models.autoencoder import StudyAutoencoder
-from wsicomp.models.classifier import StudyClassifier
+from wsicomp.models.autoencoder import STUDY_CODEC
+from wsicomp.models.classifier import CLASSIFIER
+from wsicomp.models.family import Family, registered
 from wsicomp.models.shipped import SUFFIX, read_shipped, shipped_sums
-from wsicomp.models.wsic import Wsic
+from wsicomp.models.wsic import WSIC
 
 __all__ = [
     "CLASSIFIER",
@@ -42,15 +44,6 @@ __all__ = [
     "shipped",
 ]
 
-STUDY_CODEC = "perticarari2023"
-WSIC = "wsic"
-CLASSIFIER = "perticarari2023-classifier"
-
-BUILDERS: Mapping[str, Callable[..., nn.Module]] = {
-    STUDY_CODEC: StudyAutoencoder,
-    WSIC: Wsic,
-    CLASSIFIER: StudyClassifier,
-}
 METADATA = "wsicomp"
 ARRAYS = "arrays/"
 
@@ -71,7 +64,9 @@ class LoadedModel:
     Parameters
     ----------
     key
-        Registry key of the model.
+        Key of the model.
+    family
+        Family of the model.
     name
         Name of the shipped weights, or of the file, or of a run's folder.
     sha256
@@ -83,6 +78,7 @@ class LoadedModel:
     """
 
     key: str
+    family: Family
     name: str
     sha256: str
     notes: dict[str, str]
@@ -95,8 +91,8 @@ class LoadedModel:
         return {name.removeprefix(prefix): array for name, array in self.arrays.items() if name.startswith(prefix)}
 
 
-def shipped(key: str | None = None) -> tuple[str, ...]:
-    """Names of the weights that come with the package, of one model key or of all.
+def shipped(family: Family | None = None) -> tuple[str, ...]:
+    """Names of the weights that come with the package, of one family or of all.
 
     Raises
     ------
@@ -104,11 +100,11 @@ def shipped(key: str | None = None) -> tuple[str, ...]:
         If one of the files is damaged.
     """
     names = tuple(shipped_sums())
-    return names if key is None else tuple(name for name in names if _read(name).header.model == key)
+    return names if family is None else tuple(name for name in names if _read(name).family == family)
 
 
 def describe_shipped() -> list[dict[str, Any]]:
-    """Name, model key, bytes and SHA-256 of all shipped weights, and the notes of their training; JSON values.
+    """Name, model key, family, bytes and SHA-256 of all shipped weights, and their training's notes; JSON values.
 
     Raises
     ------
@@ -120,6 +116,7 @@ def describe_shipped() -> list[dict[str, Any]]:
         {
             "name": name,
             "model": file.header.model,
+            "family": file.family,
             "bytes": file.size_bytes,
             "sha256": file.sha256,
             "notes": file.header.notes,
@@ -128,34 +125,44 @@ def describe_shipped() -> list[dict[str, Any]]:
     ]
 
 
-def load_model(source: str | Path, *, key: str | None = None) -> LoadedModel:
+def load_model(source: str | Path, *, family: Family | None = None, key: str | None = None) -> LoadedModel:
     """Load shipped weights by name, or weights of one's own by path.
 
     Parameters
     ----------
     source
         Name of shipped weights, or path of a safetensors file.
+    family
+        The family that the model must be of; None takes any.
     key
         The model that the weights must belong to; None takes any.
 
     Raises
     ------
     ModelError
-        If there are no such weights, the file is damaged, or it belongs to another model.
+        If there are no such weights, the file is damaged, or it belongs to another model or family.
     """
-    file = _read(source, key)
-    if key is not None and file.header.model != key:
-        raise ModelError(f"{file.label}: weights of '{file.header.model}', where '{key}' is needed")
-    if file.header.model not in BUILDERS:
+    file = _read(source, family)
+    model = registered(file.header.model)
+    if model is None:
         raise ModelError(f"{file.label}: weights of '{file.header.model}', which this version does not know")
+    if family not in (None, model.family):
+        raise ModelError(
+            f"{file.label}: weights of '{file.header.model}', a {model.family}, where a {family} is needed: "
+            f"{' or '.join(shipped(family))}"
+        )
+    if key not in (None, file.header.model):
+        raise ModelError(f"{file.label}: weights of '{file.header.model}', where '{key}' is needed")
     tensors = dict(file.tensors)
     arrays = {name.removeprefix(ARRAYS): tensors.pop(name).numpy() for name in file.tensors if name.startswith(ARRAYS)}
     try:
-        module = BUILDERS[file.header.model](**file.header.settings)
+        module = model.build(**file.header.settings)
         module.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
     except (RuntimeError, TypeError, ValueError) as error:
         raise ModelError(f"{file.label}: damaged, or not made by this version; get the file again") from error
-    return LoadedModel(file.header.model, file.name, file.sha256, file.header.notes, module.eval(), arrays)
+    return LoadedModel(
+        file.header.model, model.family, file.name, file.sha256, file.header.notes, module.eval(), arrays
+    )
 
 
 def save_model(
@@ -203,14 +210,20 @@ class _WeightsFile:
     header: Header
     tensors: dict[str, Tensor]
 
+    @property
+    def family(self) -> Family | None:
+        """Family of its model; None for a model that this version does not know."""
+        model = registered(self.header.model)
+        return None if model is None else model.family
 
-def _read(source: str | Path, key: str | None = None) -> _WeightsFile:
+
+def _read(source: str | Path, family: Family | None = None) -> _WeightsFile:
     path = Path(source)
     if str(source) in shipped_sums():
         content, sha256 = read_shipped(str(source))
         return _parsed(str(source), f"{source}{SUFFIX}", content, sha256)
     if not path.is_file():
-        raise ModelError(f"{source}: no such weights; give a {SUFFIX} file, or one of: {', '.join(shipped(key))}")
+        raise ModelError(f"{source}: no such weights; give a {SUFFIX} file, or one of: {', '.join(shipped(family))}")
     try:
         content = path.read_bytes()
     except OSError as error:

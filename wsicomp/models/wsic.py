@@ -1,4 +1,4 @@
-"""The byte-true codec, `wsic`: the study's idea, a latent at every depth, trained on rate plus distortion.
+"""The network of `wsic`, the byte-true codec: the study's latent at every depth, trained on rate plus distortion.
 
     x -> space to depth -> trunk at 1/2 -> 1/4 -> 1/8 -> 1/16          (N, 12, H/2, W/2), then 24, 64, 128, 224 channels
                               |      |      |       |
@@ -9,7 +9,7 @@
                               |      |      |       |
                            decoder 1 .. decoder 4                      x_hat = decoder((mean + symbols) / gain(quality))
 
-A mean is predicted from the symbols that are coded before it (`slices`).
+The context model predicts a mean from the symbols that are coded before it (`context`).
 
 Nothing is convolved at full resolution: pixels are folded into channels at the start and unfolded at the end (Shi et
 al., 2016), and residual blocks work with a depthwise 5x5 and two pointwise convolutions (Liu et al., 2022). The quality
@@ -29,11 +29,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from wsicomp.errors import ConfigError
+from wsicomp.models.context import HIDDEN, SLICES, ContextModel
+from wsicomp.models.family import register
 from wsicomp.models.layers import ResidualBlock
-from wsicomp.models.slices import HIDDEN, SLICES, MeanPredictor
 
-__all__ = ["DEPTHS", "LATENT_CHANNELS", "QUALITIES", "Wsic", "macs_per_pixel"]
+__all__ = ["DEPTHS", "LATENT_CHANNELS", "QUALITIES", "WSIC", "Wsic", "macs_per_pixel"]
 
+WSIC = "wsic"
 DEPTHS = 4
 QUALITIES = 8
 FIRST_GAIN_SPAN = 2.4
@@ -101,14 +103,19 @@ class Decoder(nn.ModuleList):
         return x_hat
 
 
+@register(WSIC, "codec")
 class Wsic(nn.Module):
-    """Encoder with a latent at each depth, a decoder per depth, and gains per depth, quality and channel.
+    """A `Codec`: encoder with a latent at each depth, a decoder per depth, and gains per depth, quality and channel.
 
     Parameters
     ----------
     depths
         Depths to build, ascending, out of 1 to 4; the trunk reaches the deepest.
     """
+
+    qualities = QUALITIES
+    latent_dtypes = ("int16",)
+    has_entropy_model = True
 
     def __init__(self, depths: Sequence[int] = (1, 2, 3, 4)) -> None:
         super().__init__()
@@ -133,12 +140,12 @@ class Wsic(nn.Module):
         )
         self.heads = nn.ModuleDict({d: nn.Conv2d(TRUNK_CHANNELS[int(d) - 1], m, 1) for d, m in latents.items()})
         self.decoders = nn.ModuleDict({d: Decoder(int(d)) for d in latents})
-        self.means = nn.ModuleDict({d: MeanPredictor(SLICES[int(d)], HIDDEN[int(d)]) for d in latents})
+        self.means = nn.ModuleDict({d: ContextModel(SLICES[int(d)], HIDDEN[int(d)]) for d in latents})
         # Logarithms, so that gains stay positive and qualities interpolate geometrically.
         start = torch.linspace(0.0, FIRST_GAIN_SPAN, QUALITIES)[:, None]
         self.log_gains = nn.ParameterDict({d: nn.Parameter(start.repeat(1, m)) for d, m in latents.items()})
         self.log_inverse_gains = nn.ParameterDict({d: nn.Parameter(-start.repeat(1, m)) for d, m in latents.items()})
-        # Of all blocks that a depth's encoder and decoder pass through, one after the other.
+        # A depth has strengths for all blocks that its encoder and its decoder pass through, one after the other.
         self.log_encoder_strengths = nn.ParameterDict(
             {d: equal_strengths(self.trunk[: int(d)], self.branches[d]) for d in latents}
         )
@@ -209,12 +216,24 @@ class Wsic(nn.Module):
             symbols: Tensor = self.means[str(depth)].residuals(y, self.gain(depth, quality), kept)  # type: ignore[operator]
         return symbols
 
-    def decode(self, symbols: Tensor, depth: int, quality: Tensor) -> Tensor:
-        """Decode symbols (N, M, h, w) to pictures x_hat (N, 3, h * 2**depth, w * 2**depth), about [0, 1]."""
+    def latents(self, symbols: Tensor, depth: int, quality: Tensor) -> Tensor:
+        """Give the decoded latents y_hat = mean + symbols of symbols, both (N, M, h, w), at qualities (N,).
+
+        They are float32, and scaled by the gains of their quality, as `quantise` gives them.
+        """
         self._check(depth)
         with torch.autocast(symbols.device.type, enabled=False):
-            y_hat = self.means[str(depth)].restore(symbols.float(), self.gain(depth, quality))  # type: ignore[operator]
-        return self.synthesise(y_hat, depth, quality)
+            y_hat: Tensor = self.means[str(depth)].restore(symbols.float(), self.gain(depth, quality))  # type: ignore[operator]
+        return y_hat
+
+    def decode(self, symbols: Tensor, depth: int, quality: Tensor) -> Tensor:
+        """Decode symbols (N, M, h, w) to pictures x_hat (N, 3, h * 2**depth, w * 2**depth), about [0, 1]."""
+        return self.synthesise(self.latents(symbols, depth, quality), depth, quality)
+
+    def latent_range(self, depth: int) -> tuple[Tensor, Tensor]:
+        """Scale 1 and offset 0, each (M,): symbols are whole numbers already."""
+        channels = self.latent_channels(depth)
+        return torch.ones(channels), torch.zeros(channels)
 
     def gain(self, depth: int, quality: Tensor) -> Tensor:
         """Gains (N, M, 1, 1) of a depth at qualities (N,)."""

@@ -2,6 +2,7 @@
 
     tiles (N, T, T, 3) uint8 -> x (N, 3, T, T) in [0, 1] -> Transform.encode -> latents (N, C, T/2^d, T/2^d)
     latents -> Transform.decode -> x_hat -> round(255 x_hat) -> tiles
+    latents -> Transform.latents -> y_hat, the decoded latents
 
 Each tile is coded alone, with the network's own padding at its border, so a tile's pixels depend on no other tile.
 Nor do they depend on its batch or on the number of threads (a test holds that). The libraries choose their algorithms,
@@ -24,7 +25,7 @@ from wsicomp.errors import ConfigError, ModelError, StoreError, WeightsMismatch
 from wsicomp.models.device import in_threads
 from wsicomp.models.registry import LoadedModel, load_model
 from wsicomp.models.shipped import find_shipped
-from wsicomp.pipeline.transforms import check_quality, load_codec, transform
+from wsicomp.pipeline.transforms import Transform, check_quality, load_codec
 from wsicomp.store.schema import LatentDtype, StoreHeader
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class TileCodec:
         device: torch.device | None = None,
     ) -> None:
         self._device = device or torch.device("cpu")
-        self._transform = transform(model, depth, quality=quality, latent_dtype=latent_dtype, device=self._device)
+        self._transform = Transform(model, depth, quality=quality, latent_dtype=latent_dtype, device=self._device)
         self.key = model.key
         self.weights_sha256 = model.sha256
         self.depth = depth
@@ -223,11 +224,32 @@ class TileCodec:
         ConfigError
             If the model has no such quality.
         """
+        self._check_latents(latents)
+        return self._in_batches(self._decode, latents, self._qualities(quality, len(latents)))
+
+    def latents(self, symbols: NDArray[Any], *, quality: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """Give the decoded latents y_hat (N, C, t, t) float32 of stored latents (N, C, t, t).
+
+        Parameters
+        ----------
+        quality
+            (N,) quality that each was encoded with; None is the codec's own for all.
+
+        Raises
+        ------
+        ModelError
+            If the latents are not of this depth.
+        ConfigError
+            If the model has no such quality.
+        """
+        self._check_latents(symbols)
+        return self._in_batches(self._transform.latents, symbols, self._qualities(quality, len(symbols)))
+
+    def _check_latents(self, latents: NDArray[Any]) -> None:
         if latents.ndim != 4 or latents.shape[1] != self.channels:
             raise ModelError(
                 f"latents {latents.shape} are not of depth {self.depth}, which has {self.channels} channels"
             )
-        return self._in_batches(self._decode, latents, self._qualities(quality, len(latents)))
 
     def _qualities(self, quality: NDArray[np.float32] | None, count: int) -> NDArray[np.float32]:
         if quality is None:

@@ -36,8 +36,8 @@ from wsicomp.datasets.crops import NO_VARIATION, CropSampler
 from wsicomp.datasets.patches import PatchTable
 from wsicomp.errors import ModelError
 from wsicomp.metrics.distortion import psnr_db_of_mse
+from wsicomp.models.context import SLICES
 from wsicomp.models.registry import WSIC, LoadedModel, save_model
-from wsicomp.models.slices import SLICES
 from wsicomp.models.wsic import LATENT_CHANNELS, QUALITIES, Wsic
 from wsicomp.progress import Progress, silent
 from wsicomp.training.checkpoint import load_checkpoint, restore_moments, save_checkpoint
@@ -52,7 +52,7 @@ LMBDA = {1: (0.02, 0.4), 2: (0.005, 0.12), 3: (0.002, 0.2), 4: (0.0005, 0.08)}
 """Weight of the distortion at the lowest and the highest quality of each depth."""
 
 USUAL_MSE = 4e-4
-"""Of a crop, times the cube root of lmbda: what validation crops came to when trained on the squared error alone."""
+"""Squared error of a crop times the cube root of lmbda: what validation crops came to, trained on that error alone."""
 
 LEAST_MSE = 1e-6
 """Below this error, -60 dB, a crop earns nothing more."""

@@ -20,7 +20,7 @@ LEAST_SIDE = 8
 """Smaller matrices, and depthwise convolutions, are left to AdamW."""
 
 AVERAGE_DECAY = 0.999
-"""Of the moving average, per step."""
+"""Share of itself that the moving average keeps per step."""
 
 MUON_DECAY, ADAMW_DECAY = 1e-2, 1e-4
 """Weight decay, times the learning rate, per step."""

@@ -1,4 +1,4 @@
-"""Bits that symbols cost, as a differentiable stand-in for the entropy coder: the coder's own network, in floats.
+"""A differentiable stand-in for the entropy coder: the coder's own network in floats gives the bits of symbols.
 
     a latent's class, of 16, chosen by its first pass and transmitted
     magnitudes log2(1 + |symbol|) of earlier passes -> 3x3 convolution + bias(class) -> ReLU -> 1x1 + bias(class)
@@ -20,14 +20,14 @@ from torch.nn import functional
 
 from wsicomp.codec.kernels import HIDDEN_SHIFT, TAPS, UNITS
 from wsicomp.codec.scales import INNER_BITS, MIXING_BITS, OUTER_BITS, SPATIAL_BITS, ScaleModel
-from wsicomp.models.slices import checkerboard, passes, straight_round
+from wsicomp.models.context import checkerboard, passes, straight_round
 
 __all__ = ["ScaleNetwork", "floats", "integers", "logistic_bits"]
 
 HIDDEN = UNITS
 CLASSES = 16
 LOWEST, HIGHEST = -5.0, 7.0
-"""Of the logarithm of a scale, to base 2."""
+"""Range of the logarithm of a scale, to base 2."""
 
 ROUNDING = 2.0 ** (HIDDEN_SHIFT - 1 - INNER_BITS)
 """What the coder adds to a hidden unit: it drops the last bits, and half a unit more makes that rounding."""

@@ -1,4 +1,4 @@
-"""The order in which a latent's symbols are coded, and the prediction of a latent from what is already decoded.
+"""The context model of `wsic`: it predicts the mean of each symbol from the symbols that are coded before it.
 
     channels in four slices; within a slice, the black fields of a checkerboard, then the white ones
 
@@ -9,8 +9,9 @@
     pass 7: slice 3, white     knows slices 0 to 2, and slice 3 black
 
 All of a pass is coded at once, whatever its size, so a decoder takes eight steps and not one per symbol (checkerboard:
-He et al., 2021; slices: Minnen & Singh, 2020). What is coded is the rounded difference from the predicted mean, so the
-symbols are whole numbers that no float's last bit can change; the mean itself is a float and moves pixels only.
+He et al., 2021; slices: Minnen & Singh, 2020). A symbol is the rounded difference of a latent from its predicted mean,
+a whole number that no float's last bit can change; the mean itself is a float and moves pixels only. The table that
+codes a symbol is not predicted here: the entropy coder does that, in whole numbers and along the same passes.
 """
 
 from __future__ import annotations
@@ -22,15 +23,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["HIDDEN", "SLICES", "MeanPredictor", "checkerboard", "passes"]
+__all__ = ["HIDDEN", "SLICES", "ContextModel", "checkerboard", "passes"]
 
 SLICES = {1: (3, 3, 6), 2: (4, 4, 8, 8), 3: (8, 8, 16, 32), 4: (16, 16, 32, 160)}
 """Channels of the slices of each depth's latent, in coding order."""
 
 HIDDEN = {1: 24, 2: 24, 3: 48, 4: 48}
-"""Hidden units of the networks that predict each depth's means."""
+"""Hidden units of each network that predicts means, for each depth."""
 
 LIMIT = 32_767
+"""Largest magnitude of a symbol, which is stored as int16."""
 
 FIELDS = (((0, 0), (1, 1)), ((0, 1), (1, 0)))
 """First rows and columns of the black and of the white fields, which go on in steps of two."""
@@ -48,8 +50,8 @@ def checkerboard(height: int, width: int, colour: int, device: torch.device) -> 
     return (rows[:, None] + columns) % 2 == colour
 
 
-class MeanPredictor(nn.Module):
-    """Predicts each pass of a latent from the passes before it, by a small network for each pass.
+class ContextModel(nn.Module):
+    """Predicts the means of each pass of a latent from the passes before it, by a small network for each pass.
 
     Parameters
     ----------
@@ -117,8 +119,8 @@ class MeanPredictor(nn.Module):
         return self._walk(symbols, gain, None)[1]
 
     def _walk(self, values: Tensor, gain: Tensor, inside: Tensor | None) -> tuple[Tensor, Tensor]:
-        # Encodes latents where `inside` is given, decodes symbols where it is not. Of a pass, only its own fields are
-        # computed; `known` is without the gain, in a border of zeros.
+        # Encodes latents where `inside` is given, decodes symbols where it is not. A pass computes its own fields only;
+        # `known` is without the gain, in a border of zeros.
         height, width = values.shape[2:]
         even = (0, width % 2, 0, height % 2)
         parts = [fields(functional.pad(values, even), colour) for colour in (0, 1)]
@@ -138,7 +140,7 @@ class MeanPredictor(nn.Module):
         return symbols, inner * gain
 
     def _mean(self, number: int, colour: int, known: Tensor) -> Tensor:
-        # Means (2 N, m, h / 2, w / 2) of a pass's fields, of what it knows, (N, c, h + 2, w + 2) with the border.
+        # Predicts the means (2 N, m, h / 2, w / 2) of a pass's fields from what it knows: (N, c, h + 2, w + 2), bordered.
         network: Any = self.networks[number - 1]
         first, _, second = network
         height, width = known.shape[2] - 1, known.shape[3] - 1

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.wsic_weights import stir
-from wsicomp.models.slices import SLICES, MeanPredictor, checkerboard, passes, straight_round
+from wsicomp.models.context import SLICES, ContextModel, checkerboard, passes, straight_round
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
@@ -18,10 +18,10 @@ M = sum(SMALL)
 CPU = torch.device("cpu")
 
 
-def predictor(slices: tuple[int, ...] = SMALL, deviation: float = 0.2) -> MeanPredictor:
+def predictor(slices: tuple[int, ...] = SMALL, deviation: float = 0.2) -> ContextModel:
     """A predictor whose every number has been moved off its start."""
     torch.manual_seed(3)
-    network = MeanPredictor(slices, 24).eval()
+    network = ContextModel(slices, 24).eval()
     stir(network, deviation)
     return network
 
@@ -101,7 +101,7 @@ def test_means_are_in_use() -> None:
 
 
 def test_before_training_means_are_zero() -> None:
-    network, (y, gain) = MeanPredictor(SMALL, 24), drawn()
+    network, (y, gain) = ContextModel(SMALL, 24), drawn()
     assert torch.equal(network.residuals(y, gain, whole(y)), y.round())
 
 

@@ -140,7 +140,7 @@ class ContextModel(nn.Module):
         return symbols, inner * gain
 
     def _mean(self, number: int, colour: int, known: Tensor) -> Tensor:
-        # Predicts the means (2 N, m, h / 2, w / 2) of a pass's fields from what it knows: (N, c, h + 2, w + 2), bordered.
+        # Predicts the means (2 N, m, h / 2, w / 2) of a pass's fields from what it knows, (N, c, h + 2, w + 2).
         network: Any = self.networks[number - 1]
         first, _, second = network
         height, width = known.shape[2] - 1, known.shape[3] - 1

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from wsicomp.classification.pixels import check_tiles, to_float_nchw
 from wsicomp.errors import ModelError
-from wsicomp.models.registry import CLASSIFIER, load_model
+from wsicomp.models.registry import load_model
 
 __all__ = ["ChosenClassifier", "FrozenClassifier", "OnnxClassifier", "TorchClassifier", "choose_classifier"]
 
@@ -230,7 +230,7 @@ def choose_classifier(source: str, device: torch.device) -> ChosenClassifier:
     if source.lower().endswith(".onnx"):
         network = OnnxClassifier(Path(source))
         return ChosenClassifier(network, None, None, hashlib.sha256(Path(source).read_bytes()).hexdigest())
-    model = load_model(source, key=CLASSIFIER)
+    model = load_model(source, family="classifier")
     notes = model.notes
     return ChosenClassifier(
         TorchClassifier(model.module, model.name, device),

@@ -28,9 +28,9 @@ sys.exit(f"imported: {{{{heavy}}}}" if heavy else 0)
         "from wsicomp.cli.main import execute; assert execute(['info', sys.argv[1]]) == 0",
         "from wsicomp.cli.main import execute; assert execute(['info', sys.argv[2]]) == 0",
         "from wsicomp.cli.main import execute; assert execute(['status', sys.argv[3]]) == 0",
-        "import wsicomp.slides.probe",
+        "import wsicomp.slides.local, wsicomp.slides.serve",
     ],
-    ids=["package", "command line", "--help", "encode --help", "info SLIDE", "info STORE", "status", "probe"],
+    ids=["package", "command line", "--help", "encode --help", "info SLIDE", "info STORE", "status", "reader process"],
 )
 def test_nothing_heavy_is_imported(work: str, tissue_svs: Path, encoded_once: Path, tmp_path: Path) -> None:
     (tmp_path / "wsicomp-status.jsonl").touch()

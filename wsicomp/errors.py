@@ -12,6 +12,7 @@
     WsicompError (1)
     |-- ConfigError (2)            a setting that cannot be: unknown depth, existing output, mpp on a slide without one
     |-- SlideError (3)             a slide that cannot be opened or read
+    |   `-- SlideDamaged           one place of an open slide that cannot be read
     |-- StoreError (3)             a latent store, or a file beside it, that cannot be read or written
     |   |-- StoreIncomplete        no manifest: a run that was killed or is still going on
     |   |-- StoreCorrupt           a file or a tile does not match its checksum
@@ -33,6 +34,7 @@ __all__ = [
     "DataError",
     "LatentError",
     "ModelError",
+    "SlideDamaged",
     "SlideError",
     "StoreCorrupt",
     "StoreError",
@@ -61,6 +63,10 @@ class SlideError(WsicompError):
     """A slide that cannot be opened or read."""
 
     exit_code = 3
+
+
+class SlideDamaged(SlideError):
+    """A place of an open slide that cannot be read; other places may be sound."""
 
 
 class StoreError(WsicompError):

@@ -12,6 +12,7 @@ import tifffile
 from tests.cli.conftest import Cli, fails, listing
 from tests.dask_cluster import DaskCluster
 from wsicomp.pipeline import cluster
+from wsicomp.slides.local import open_native
 from wsicomp.store.verify import verify
 
 MODEL = ("--model", "perticarari2023")
@@ -26,8 +27,8 @@ def dask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskCluster]:
 
 
 @pytest.fixture(autouse=True)
-def _no_probe(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wsicomp.slides.probe.probe", lambda _: None)
+def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wsicomp.slides.opening.ReaderProcess", open_native)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from tests.factories import tissue_image
 from wsicomp.pipeline.decode import decode_pyramid
 from wsicomp.pipeline.tiff import PyramidLevel, write_pyramid
 from wsicomp.pipeline.view import LatentSlide
+from wsicomp.slides.local import open_native
 from wsicomp.store.reader import StoreReader
 from wsicomp.store.verify import verify
 
@@ -30,9 +31,9 @@ STATUS = "wsicomp-status.jsonl"
 
 
 @pytest.fixture
-def no_probe(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Slides that are known to be sound need no child process to find that out."""
-    monkeypatch.setattr("wsicomp.slides.probe.probe", lambda _: None)
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slides that are known to be sound need no process of their own."""
+    monkeypatch.setattr("wsicomp.slides.opening.ReaderProcess", open_native)
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def without_mpp(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.usefixtures("no_probe")
+@pytest.mark.usefixtures("in_this_process")
 @pytest.mark.parametrize("depth", [1, 2, 3, 4])
 def test_one_slide_beside_itself(cli: Cli, slide: Path, depth: int) -> None:
     ended = cli("encode", slide, "--depth", depth)
@@ -67,7 +68,7 @@ def test_one_slide_beside_itself(cli: Cli, slide: Path, depth: int) -> None:
         assert reader.header.vendor == "aperio"
 
 
-@pytest.mark.usefixtures("no_probe")
+@pytest.mark.usefixtures("in_this_process")
 def test_the_document(cli: Cli, slide: Path) -> None:
     ended = cli("encode", slide, "--json")
     store = slide.with_suffix(".zarr")
@@ -100,7 +101,7 @@ def test_the_document(cli: Cli, slide: Path) -> None:
     assert 4 < result["tissue_tiles"] < 35
 
 
-@pytest.mark.usefixtures("no_probe")
+@pytest.mark.usefixtures("in_this_process")
 def test_many_slides_into_a_new_folder(cli: Cli, slide: Path, tmp_path: Path) -> None:
     other = Path(shutil.copy(slide, tmp_path / "other.svs"))
     document = cli("encode", slide, other, "-o", tmp_path / "out/deep", "--depth", "4", "--json").document
@@ -109,7 +110,7 @@ def test_many_slides_into_a_new_folder(cli: Cli, slide: Path, tmp_path: Path) ->
     assert [verify(store) for store in stores] == [[], []]
 
 
-@pytest.mark.usefixtures("no_probe")
+@pytest.mark.usefixtures("in_this_process")
 def test_a_folder_of_slides(cli: Cli, slide: Path, tmp_path: Path) -> None:
     shutil.copy(slide, tmp_path / "other.svs")
     (tmp_path / "notes.txt").write_text("no slide")
@@ -117,7 +118,7 @@ def test_a_folder_of_slides(cli: Cli, slide: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.glob("*.zarr")) == ["other.zarr", "slide.zarr"]
 
 
-@pytest.mark.usefixtures("no_probe")
+@pytest.mark.usefixtures("in_this_process")
 def test_a_named_store_and_a_zip(cli: Cli, slide: Path, tmp_path: Path) -> None:
     assert cli("encode", slide, "-o", tmp_path / "named.zarr").code == 0
     assert cli("encode", slide, "--zip", "-o", tmp_path / "named.zarr.zip").code == 0
@@ -128,7 +129,7 @@ def test_a_named_store_and_a_zip(cli: Cli, slide: Path, tmp_path: Path) -> None:
     assert (tmp_path / "folder.tif").read_bytes() == (tmp_path / "packed.tif").read_bytes()
 
 
-@pytest.mark.usefixtures("no_probe")
+@pytest.mark.usefixtures("in_this_process")
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
@@ -156,7 +157,7 @@ def test_options(cli: Cli, slide: Path, options: list[str], expected: dict[str, 
     assert {key: found[key] for key in expected} == expected
 
 
-@pytest.mark.usefixtures("no_probe")
+@pytest.mark.usefixtures("in_this_process")
 def test_a_higher_threshold_finds_less_tissue(cli: Cli, slide: Path) -> None:
     tiles = [
         cli("encode", slide, "--tissue-threshold", level, "--overwrite", "--json").document["results"][0][
@@ -167,7 +168,7 @@ def test_a_higher_threshold_finds_less_tissue(cli: Cli, slide: Path) -> None:
     assert tiles[1] < tiles[0]
 
 
-@pytest.mark.usefixtures("no_probe")
+@pytest.mark.usefixtures("in_this_process")
 def test_a_slide_without_mpp_is_encoded_with_one_warning(cli: Cli, without_mpp: Path) -> None:
     ended = cli("encode", without_mpp, "--json")
     assert ended.code == 0
@@ -197,7 +198,7 @@ def test_a_slide_damaged_in_the_middle(cli: Cli, slide: Path) -> None:
     fails(cli, slide.parent, 3, ("level 0 tile", "damaged"), slide, "--all-tiles")
 
 
-@pytest.mark.usefixtures("no_probe")
+@pytest.mark.usefixtures("in_this_process")
 class TestRefusals:
     def test_a_missing_slide(self, cli: Cli, tmp_path: Path) -> None:
         fails(cli, tmp_path, 3, ("none.svs", "no such file"), tmp_path / "none.svs")
@@ -330,7 +331,7 @@ def unfinish(store: Path) -> None:
     store.rename(store.with_name(store.name + ".partial"))
 
 
-@pytest.mark.usefixtures("no_probe")
+@pytest.mark.usefixtures("in_this_process")
 @pytest.mark.parametrize("damage", [flip, lose_shard, unfinish])
 def test_resume_skips_what_is_whole_and_makes_the_rest(cli: Cli, slide: Path, damage: Callable[[Path], None]) -> None:
     folder = slide.parent / "in"

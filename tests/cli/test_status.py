@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Cli, fails
+from wsicomp.slides.local import open_native
 from wsicomp.store.reader import StoreReader
 
 OPTIONS = ("--model", "perticarari2023", "--depth", "4")
 
 
 @pytest.fixture(autouse=True)
-def _no_probe(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wsicomp.slides.probe.probe", lambda _: None)
+def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wsicomp.slides.opening.ReaderProcess", open_native)
     for name in ("ID", "MIN", "MAX", "COUNT", "STEP"):
         monkeypatch.delenv(f"SLURM_ARRAY_TASK_{name}", raising=False)
 

@@ -8,11 +8,12 @@ import pytest
 
 from tests.cli.conftest import Cli
 from tests.factories import tissue_slide
+from wsicomp.slides.local import open_native
 
 
 @pytest.fixture(autouse=True)
-def _no_probe(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wsicomp.slides.probe.probe", lambda _: None)
+def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wsicomp.slides.opening.ReaderProcess", open_native)
 
 
 def test_a_limit_picks_depth_and_quality(cli: Cli, slide: Path, wsic_weights: Path) -> None:

@@ -11,12 +11,13 @@ from PIL import Image
 from tests.cli.conftest import Cli, fails
 from wsicomp.codec import zarr_rans
 from wsicomp.pipeline.view import LatentSlide
+from wsicomp.slides.local import open_native
 from wsicomp.store.reader import StoreReader
 
 
 @pytest.fixture(autouse=True)
-def _no_probe(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wsicomp.slides.probe.probe", lambda _: None)
+def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wsicomp.slides.opening.ReaderProcess", open_native)
 
 
 @pytest.fixture

@@ -16,15 +16,16 @@ from wsicomp.pipeline.settings import EncodeSettings
 from wsicomp.pipeline.target import FixedCodec
 from wsicomp.pipeline.tile_codec import TileCodec
 from wsicomp.slides import SourceSettings
+from wsicomp.slides.local import open_native
 from wsicomp.store.reader import StoreReader
 
 CodecAt = Callable[[int], TileCodec]
 
 
 @pytest.fixture(autouse=True)
-def _no_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """A child process for each slide is of use where slides may be damaged; the command's tests have such."""
-    monkeypatch.setattr("wsicomp.slides.probe.probe", lambda _: None)
+    monkeypatch.setattr("wsicomp.slides.opening.ReaderProcess", open_native)
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from wsicomp.pipeline.settings import EncodeSettings, Target
 from wsicomp.pipeline.target import FINEST, Setting, TargetedCodec, choose, draw_sample, last_true
 from wsicomp.pipeline.tile_codec import TileCodec
 from wsicomp.slides import SourceSettings
+from wsicomp.slides.local import open_native
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +123,7 @@ def outcome_of(slide: Path, choice: TargetedCodec, **options: Any) -> batch.Outc
 
 @pytest.fixture
 def slide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("wsicomp.slides.probe.probe", lambda _: None)
+    monkeypatch.setattr("wsicomp.slides.opening.ReaderProcess", open_native)
     return tissue_slide(tmp_path / "slide.svs", 520, 300, downsamples=())
 
 

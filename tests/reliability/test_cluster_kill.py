@@ -15,6 +15,7 @@ import pytest
 
 from tests.dask_cluster import DaskCluster
 from wsicomp.cli.main import execute
+from wsicomp.slides.local import open_native
 from wsicomp.store.manifest import MANIFEST
 
 OPTIONS = ("--model", "perticarari2023", "--depth", "3", "--tile-size", "16", "--all-tiles", "--device", "cpu")
@@ -30,8 +31,8 @@ def dask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskCluster]:
 
 
 @pytest.fixture(autouse=True)
-def _no_probe(monkeypatch: pytest.MonkeyPatch, one_torch_thread: None) -> None:
-    monkeypatch.setattr("wsicomp.slides.probe.probe", lambda _: None)
+def _in_this_process(monkeypatch: pytest.MonkeyPatch, one_torch_thread: None) -> None:
+    monkeypatch.setattr("wsicomp.slides.opening.ReaderProcess", open_native)
 
 
 def wait_for(happened: Callable[[], object]) -> None:

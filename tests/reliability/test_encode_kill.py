@@ -14,6 +14,7 @@ import pytest
 
 from wsicomp.cli.main import execute
 from wsicomp.errors import StoreError
+from wsicomp.slides.local import open_native
 from wsicomp.store.reader import StoreReader
 from wsicomp.store.verify import verify
 
@@ -67,7 +68,7 @@ def test_no_killed_run_leaves_a_store_that_opens_but_is_not_whole(
     # the parent's own writes need no sync: a kill, unlike a power cut, loses nothing that was written
     monkeypatch.setattr("os.fsync", lambda _: None)
     # nor a child of its own to find out that the slide is sound
-    monkeypatch.setattr("wsicomp.slides.probe.probe", lambda _: None)
+    monkeypatch.setattr("wsicomp.slides.opening.ReaderProcess", open_native)
     shutil.copy(tissue_svs, tmp_path / "timed.svs")
     execute(["encode", str(tmp_path / "timed.svs"), *COMMAND])
     begin = time.perf_counter()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,11 +12,11 @@ import pytest
 import tifffile
 
 from tests.factories import tissue_slide
+from tests.slides.opened import opened
 from wsicomp.errors import SlideError
+from wsicomp.slides import open_source
 from wsicomp.slides.describe import describe
-from wsicomp.slides.probe import probe
 from wsicomp.slides.settings import SourceSettings
-from wsicomp.slides.slide import Slide
 
 
 def cut_short(tmp_path: Path) -> Path:
@@ -69,7 +67,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("use", [Slide, describe, probe])
+@pytest.mark.parametrize("use", [opened, describe, open_source])
 @pytest.mark.parametrize(("make", "says"), CASES)
 def test_bad_files_are_one_line(
     tmp_path: Path, use: Callable[[Path], object], make: Callable[[Path], Path], says: str
@@ -91,7 +89,7 @@ def test_unreadable_file(tissue_svs: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr("builtins.open", refuse)
     with pytest.raises(SlideError, match=r"Permission denied.*permissions"):
-        Slide(tissue_svs)
+        opened(tissue_svs)
 
 
 @pytest.fixture
@@ -109,8 +107,8 @@ def damaged_svs(tmp_path: Path) -> Path:
 
 def test_damaged_tile_is_named_and_spares_the_others(damaged_svs: Path, tissue_svs: Path) -> None:
     with (
-        Slide(damaged_svs, SourceSettings(tile_size=240)) as slide,
-        Slide(tissue_svs, SourceSettings(tile_size=240)) as sound,
+        opened(damaged_svs, SourceSettings(tile_size=240)) as slide,
+        opened(tissue_svs, SourceSettings(tile_size=240)) as sound,
     ):
         for _ in range(2):
             with pytest.raises(SlideError, match=re.escape(f"{damaged_svs}: level 0 tile (2, 3) cannot be read")):
@@ -119,7 +117,7 @@ def test_damaged_tile_is_named_and_spares_the_others(damaged_svs: Path, tissue_s
 
 
 def test_damage_met_by_one_thread_does_not_reach_the_others(damaged_svs: Path) -> None:
-    with Slide(damaged_svs, SourceSettings(tile_size=240)) as slide:
+    with opened(damaged_svs, SourceSettings(tile_size=240)) as slide:
         places = [tile for tile in slide.levels[0].grid(240) for _ in range(3)]
 
         def fails(row: int, col: int) -> bool:
@@ -135,30 +133,7 @@ def test_damage_met_by_one_thread_does_not_reach_the_others(damaged_svs: Path) -
 
 
 def test_closed_slide_says_so(tissue_svs: Path) -> None:
-    with Slide(tissue_svs) as slide:
+    with opened(tissue_svs) as slide:
         pass
     with pytest.raises(SlideError, match="closed"):
         slide.read_tile(0, 0, 0)
-
-
-def test_probe_passes_a_sound_slide(tissue_svs: Path) -> None:
-    before = tissue_svs.read_bytes()
-    probe(tissue_svs)
-    assert tissue_svs.read_bytes() == before
-
-
-def test_probe_survives_a_child_that_aborts(tissue_svs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = subprocess.run
-
-    def dying(command: list[str], **options: object) -> object:
-        assert command[1:] == ["-m", "wsicomp.slides.probe", str(tissue_svs)]
-        return run([sys.executable, "-c", "import os; os.abort()"], **options)  # type: ignore[call-overload]
-
-    monkeypatch.setattr(subprocess, "run", dying)
-    with pytest.raises(SlideError, match="died"):
-        probe(tissue_svs)
-
-
-def test_probe_gives_up_a_child_that_hangs(tissue_svs: Path) -> None:
-    with pytest.raises(SlideError, match=r"does not open within 0\.001 s"):
-        probe(tissue_svs, timeout_s=0.001)

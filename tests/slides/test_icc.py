@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from tests.factories import tissue_image
+from tests.slides.opened import opened
 from wsicomp.slides.describe import describe
 from wsicomp.slides.icc import anonymous_profile
-from wsicomp.slides.slide import Slide
 from wsicomp.slides.svs import write_svs
 
 PLANTED = "CANARYbuilt-i"
@@ -81,6 +81,6 @@ def test_what_is_no_profile_is_none(profile: bytes) -> None:
 def test_slide_hands_on_the_clean_profile(tmp_path: Path) -> None:
     path = tmp_path / "icc.svs"
     write_svs(path, tissue_image(600, 600, 10, 10), mpp=0.5, icc_profile=scanner_profile(4))
-    with Slide(path) as slide:
+    with opened(path) as slide:
         assert slide.info.icc_profile == anonymous_profile(scanner_profile(4))
     assert describe(path).has_icc_profile

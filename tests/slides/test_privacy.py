@@ -10,11 +10,12 @@ import openslide
 import pytest
 
 from tests.factories import CANARIES, LABEL_RGB, MACRO_RGB, THUMBNAIL_RGB
+from tests.slides.opened import opened
 from wsicomp.errors import ConfigError
+from wsicomp.slides import open_source
 from wsicomp.slides.describe import describe
-from wsicomp.slides.probe import probe
+from wsicomp.slides.local import open_native
 from wsicomp.slides.settings import SourceSettings
-from wsicomp.slides.slide import Slide
 
 
 def assert_clean(text: str) -> None:
@@ -47,6 +48,7 @@ def test_description_holds_no_free_text(canary_svs: Path) -> None:
 def test_names_of_associated_images_are_free_text_too(canary_svs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = {"label": None, "CANARY John Doe": None}
     monkeypatch.setattr(openslide.OpenSlide, "associated_images", names)
+    monkeypatch.setattr("wsicomp.slides.describe.ReaderProcess", open_native)
     description = describe(canary_svs)
     assert_clean(repr(description))
     assert description.associated_images == ("label",)
@@ -60,7 +62,7 @@ def test_source_holds_no_free_text_and_reads_no_associated_image(
         raise AssertionError("an associated image was read")
 
     monkeypatch.setattr(openslide.lowlevel, "read_associated_image", refuse)
-    with Slide(canary_svs) as slide:
+    with opened(canary_svs) as slide:
         assert_clean(repr(slide.info) + repr(slide.tissue().rule) + repr(slide))
         for level in slide.levels:
             for tile in level.grid(256):
@@ -72,8 +74,8 @@ def test_source_holds_no_free_text_and_reads_no_associated_image(
 
 def test_error_messages_hold_no_free_text(canary_svs: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ConfigError) as caught:
-        Slide(canary_svs, SourceSettings(mpp=0.1))
+        opened(canary_svs, SourceSettings(mpp=0.1))
     assert_clean(str(caught.value))
-    probe(canary_svs)
+    open_source(canary_svs).close()
     output = capfd.readouterr()
     assert output.out == output.err == ""

@@ -13,21 +13,23 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.factories import tissue_slide
+from tests.slides.opened import opened
 from wsicomp.errors import SlideError
-from wsicomp.slides import tiff_tiles
+from wsicomp.slides import jpeg, tiff_tiles
+from wsicomp.slides.cells import read_cells
 from wsicomp.slides.native import SAME_GREY, NativeSlide
 from wsicomp.slides.settings import SourceSettings
-from wsicomp.slides.slide import Slide
 from wsicomp.slides.tiff_tiles import TiffTiles
 
 
 @pytest.fixture
 def both(tissue_svs: Path) -> Iterator[tuple[NativeSlide, TiffTiles]]:
-    with NativeSlide(tissue_svs, reader="openslide") as slide:
-        tiles = TiffTiles.open(slide.name, slide.level_sizes)
-        assert tiles is not None
-        yield slide, tiles
-        tiles.close()
+    slide = NativeSlide(str(tissue_svs), reader="openslide")
+    tiles = TiffTiles.open(slide.name, slide.facts.level_sizes)
+    assert tiles is not None
+    yield slide, tiles
+    tiles.close()
+    slide.close()
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -35,15 +37,15 @@ def both(tissue_svs: Path) -> Iterator[tuple[NativeSlide, TiffTiles]]:
 def test_regions_are_those_of_openslide(both: tuple[NativeSlide, TiffTiles], data: st.DataObject) -> None:
     slide, tiles = both
     # Where a level's size is rounded, OpenSlide reads between pixels, and blurs a little.
-    whole = [n for n, size in enumerate(slide.level_sizes) if 1400 % size[0] == 1100 % size[1] == 0]
+    whole = [n for n, size in enumerate(slide.facts.level_sizes) if 1400 % size[0] == 1100 % size[1] == 0]
     assert len(whole) >= 2
     level = data.draw(st.sampled_from(whole))
-    width, height = slide.level_sizes[level]
+    width, height = slide.facts.level_sizes[level]
     x, y = data.draw(st.integers(0, width - 1)), data.draw(st.integers(0, height - 1))
     size = data.draw(st.integers(1, min(300, width - x))), data.draw(st.integers(1, min(300, height - y)))
     direct = tiles.read(level, x, y, *size)
     assert direct is not None
-    shown = slide.read_cells(level, x, y, 1, *size, "a region")[..., :3]
+    shown = read_cells(slide, level, x, y, 1, *size, "a region")[..., :3]
     assert np.abs(direct.astype(int) - shown).max() <= SAME_GREY
 
 
@@ -54,13 +56,13 @@ def test_what_leaves_the_level_is_left_to_openslide(
     both: tuple[NativeSlide, TiffTiles], x: int, y: int, width: int, height: int
 ) -> None:
     slide, tiles = both
-    assert slide.level_sizes[0] == (1400, 1100)
+    assert slide.facts.level_sizes[0] == (1400, 1100)
     assert tiles.read(0, x, y, width, height) is None
 
 
 def test_every_tile_of_real_slides(real_slides: dict[str, Path]) -> None:
     for path in real_slides.values():
-        with Slide(path) as slide, Slide(path, SourceSettings(reader="openslide")) as shown:
+        with opened(path) as slide, opened(path, SourceSettings(reader="openslide")) as shown:
             for level in slide.levels:
                 grid = level.grid(slide.tile_size)
                 for row in range(0, grid.rows, 3):
@@ -70,7 +72,7 @@ def test_every_tile_of_real_slides(real_slides: dict[str, Path]) -> None:
 
 
 def test_the_aperio_slide_is_read_directly(real_slides: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    with Slide(real_slides["aperio"], SourceSettings(reader="tiff")) as slide:
+    with opened(real_slides["aperio"], SourceSettings(reader="tiff")) as slide:
 
         def refuse(*_: object) -> None:
             raise AssertionError("OpenSlide was asked")
@@ -78,7 +80,7 @@ def test_the_aperio_slide_is_read_directly(real_slides: dict[str, Path], monkeyp
         monkeypatch.setattr(NativeSlide, "_read_openslide", refuse)
         assert slide.read_tile(0, 1, 1).shape == (256, 256, 3)
     with pytest.raises(SlideError, match="is no TIFF of JPEG tiles that can be read directly; use --reader auto"):
-        Slide(real_slides["hamamatsu"], SourceSettings(reader="tiff"))
+        opened(real_slides["hamamatsu"], SourceSettings(reader="tiff"))
 
 
 def first_page(path: Path) -> tifffile.TiffPage:
@@ -96,10 +98,10 @@ def damage_tile(path: Path, index: int) -> None:
 
 def test_a_damaged_tile_is_named_and_spoils_no_other(tmp_path: Path) -> None:
     path = tissue_slide(tmp_path / "damaged.svs")
-    with Slide(path) as slide:
+    with opened(path) as slide:
         sound = slide.read_tile(0, 0, 0)
     damage_tile(path, len(first_page(path).dataoffsets) - 1)
-    with Slide(path) as slide:
+    with opened(path) as slide:
         grid = slide.levels[0].grid(256)
         with pytest.raises(SlideError, match=rf"level 0 tile \({grid.rows - 1}, {grid.cols - 1}\)"):
             slide.read_tile(0, grid.rows - 1, grid.cols - 1)
@@ -112,7 +114,7 @@ def test_a_slide_damaged_where_the_readers_are_compared_still_opens(tmp_path: Pa
     across = -(-page.imagewidth // page.tilewidth)
     middle = (page.imagelength // 2 // page.tilelength) * across + page.imagewidth // 2 // page.tilewidth
     damage_tile(path, middle)
-    with Slide(path) as slide:
+    with opened(path) as slide:
         assert slide.read_tile(0, 0, 0).shape == (256, 256, 3)
 
 
@@ -124,10 +126,10 @@ def test_pixels_that_differ_from_openslides_are_not_used(tissue_svs: Path, monke
         return None if region is None else 255 - region
 
     monkeypatch.setattr(TiffTiles, "read", inverted)
-    with Slide(tissue_svs) as slide, Slide(tissue_svs, SourceSettings(reader="openslide")) as shown:
+    with opened(tissue_svs) as slide, opened(tissue_svs, SourceSettings(reader="openslide")) as shown:
         np.testing.assert_array_equal(slide.read_tile(0, 1, 1), shown.read_tile(0, 1, 1))
     with pytest.raises(SlideError, match="use --reader auto"):
-        Slide(tissue_svs, SourceSettings(reader="tiff"))
+        opened(tissue_svs, SourceSettings(reader="tiff"))
 
 
 def test_the_cache_is_bounded_and_serves_neighbours(
@@ -135,13 +137,13 @@ def test_the_cache_is_bounded_and_serves_neighbours(
 ) -> None:
     _, tiles = both
     decoded: list[int] = []
-    decode = TiffTiles._decode
+    decode = jpeg.decode_jpeg
 
-    def counted(self: TiffTiles, page: tifffile.TiffPage, index: int) -> object:
-        decoded.append(index)
-        return decode(self, page, index)
+    def counted(whole: bytes, width: int, height: int) -> object:
+        decoded.append(len(whole))
+        return decode(whole, width, height)
 
-    monkeypatch.setattr(TiffTiles, "_decode", counted)
+    monkeypatch.setattr(tiff_tiles, "decode_jpeg", counted)
     assert tiles.read(0, 0, 0, 1000, 600) is not None
     first = len(decoded)
     assert tiles.read(0, 100, 100, 500, 300) is not None
@@ -166,7 +168,7 @@ def test_threads_read_what_one_thread_reads(both: tuple[NativeSlide, TiffTiles])
 
 
 def test_a_closed_slide_is_not_read(tissue_svs: Path) -> None:
-    slide = Slide(tissue_svs)
+    slide = opened(tissue_svs)
     slide.close()
     with pytest.raises(SlideError, match="closed"):
         slide.read_tile(0, 0, 0)

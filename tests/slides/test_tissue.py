@@ -12,15 +12,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.factories import GLASS_RGB, glass, huge_slide, tissue_image
+from tests.slides.opened import opened
 from wsicomp.slides.settings import SourceSettings
-from wsicomp.slides.slide import Slide
 from wsicomp.slides.svs import write_svs
 
 SPECK_UM = 16
 
 
 def test_tissue_tiles_are_kept_and_most_glass_is_found(tissue_svs: Path) -> None:
-    with Slide(tissue_svs, SourceSettings(tile_size=128)) as slide:
+    with opened(tissue_svs, SourceSettings(tile_size=128)) as slide:
         mask = slide.tissue()
         tissue = mask.tiles[0]
         # The picture lies at x 300..812, y 260..772.
@@ -33,7 +33,7 @@ def test_tissue_tiles_are_kept_and_most_glass_is_found(tissue_svs: Path) -> None
 
 
 def test_each_level_has_a_mask_that_covers_the_finer_one(tissue_svs: Path) -> None:
-    with Slide(tissue_svs, SourceSettings(tile_size=64)) as slide:
+    with opened(tissue_svs, SourceSettings(tile_size=64)) as slide:
         masks = slide.tissue().tiles
         assert [mask.shape for mask in masks] == [(g.rows, g.cols) for g in (lv.grid(64) for lv in slide.levels)]
         for fine, coarse in pairwise(masks):
@@ -58,7 +58,7 @@ def test_speck_of_16_um_survives_at_any_offset(
     image[y : y + side, x : x + side] = colour
     path = tmp_path / "speck.svs"
     write_svs(path, image, mpp=0.5, downsamples=natives)
-    with Slide(path, SourceSettings(tile_size=64)) as slide:
+    with opened(path, SourceSettings(tile_size=64)) as slide:
         tissue = slide.tissue().tiles[0]
         assert tissue[y // 64 : (y + side - 1) // 64 + 1, x // 64 : (x + side - 1) // 64 + 1].all()
         assert tissue.sum() <= 16
@@ -72,9 +72,9 @@ def test_speck_survives_at_other_resolutions(tmp_path: Path, mpp: float) -> None
     image[301 : 301 + side, 211 : 211 + side] = (200, 160, 190)
     path = tmp_path / "speck.svs"
     write_svs(path, image, mpp=mpp)
-    with Slide(path, SourceSettings(tile_size=128)) as slide:
+    with opened(path, SourceSettings(tile_size=128)) as slide:
         assert slide.tissue().tiles[0][301 // 128, 211 // 128]
-    with Slide(path, SourceSettings(mpp=mpp * 3.3, tile_size=64)) as slide:
+    with opened(path, SourceSettings(mpp=mpp * 3.3, tile_size=64)) as slide:
         assert slide.tissue().tiles[0][int(301 / 3.3) // 64, int(211 / 3.3) // 64]
 
 
@@ -82,7 +82,7 @@ def test_speck_survives_at_other_resolutions(tmp_path: Path, mpp: float) -> None
 def test_noise_and_jpeg_leave_glass_glass(tmp_path: Path, quality: int, noise: float) -> None:
     path = tmp_path / "bare.svs"
     write_svs(path, glass(800, 900, noise), mpp=0.5, jpeg_quality=quality)
-    with Slide(path) as slide:
+    with opened(path) as slide:
         assert not slide.tissue().tiles[0].any()
         assert slide.tissue().rule["glass_share"] == 1.0
 
@@ -94,7 +94,7 @@ def test_threshold_decides_what_is_faint(tmp_path: Path) -> None:
     write_svs(path, image, mpp=0.5)
     shares = []
     for threshold in (0, 10, 40):
-        with Slide(path, SourceSettings(tile_size=64, tissue_threshold=threshold)) as slide:
+        with opened(path, SourceSettings(tile_size=64, tissue_threshold=threshold)) as slide:
             shares.append(float(slide.tissue().tiles[0].mean()))
     assert shares[0] > shares[1] > shares[2] == 0
 
@@ -111,7 +111,7 @@ def test_without_plausible_glass_everything_is_tissue(tmp_path: Path, kind: str)
     }[kind]
     path = tmp_path / "none.svs"
     write_svs(path, image, mpp=0.5)
-    with Slide(path, SourceSettings(tile_size=64)) as slide:
+    with opened(path, SourceSettings(tile_size=64)) as slide:
         mask = slide.tissue()
         assert all(tiles.all() for tiles in mask.tiles)
         assert mask.rule["method"] == "no-plausible-glass"
@@ -119,7 +119,7 @@ def test_without_plausible_glass_everything_is_tissue(tmp_path: Path, kind: str)
 
 
 def test_all_tiles_reads_nothing(tissue_svs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with Slide(tissue_svs, SourceSettings(tissue_only=False)) as slide:
+    with opened(tissue_svs, SourceSettings(tissue_only=False)) as slide:
         slide.close()
         mask = slide.tissue()
     assert all(tiles.all() for tiles in mask.tiles)
@@ -129,7 +129,7 @@ def test_all_tiles_reads_nothing(tissue_svs: Path, monkeypatch: pytest.MonkeyPat
 def test_gigapixel_slide_is_half_glass(tmp_path: Path) -> None:
     path = huge_slide(tmp_path / "huge.svs", 1)
     assert path.stat().st_size < 2_000_000
-    with Slide(path) as slide:
+    with opened(path) as slide:
         assert slide.levels[0].width_px * slide.levels[0].height_px == pytest.approx(1e9, rel=0.1)
         assert slide.tissue().rule["glass_share"] == pytest.approx(0.5, abs=0.02)
         tissue = slide.tissue().tiles[0]
@@ -142,11 +142,11 @@ def test_gigapixel_slide_is_half_glass(tmp_path: Path) -> None:
 
 @pytest.mark.real_data
 def test_real_slides(real_slides: dict[str, Path]) -> None:
-    with Slide(real_slides["aperio"]) as slide:
+    with opened(real_slides["aperio"]) as slide:
         mask = slide.tissue()
         assert 0.25 < float(mask.rule["glass_share"]) < 0.35
         assert np.abs(np.subtract(mask.glass_rgb, 244)).max() <= 2
         for row, col in np.argwhere(~mask.tiles[0]):
             assert np.abs(slide.read_tile(0, row, col).astype(int).mean(axis=(0, 1)) - mask.glass_rgb).max() < 4
-    with Slide(real_slides["hamamatsu"]) as slide:
+    with opened(real_slides["hamamatsu"]) as slide:
         assert all(tiles.all() for tiles in slide.tissue().tiles)

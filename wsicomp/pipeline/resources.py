@@ -2,7 +2,7 @@
 
 memory in use when work begins
 + three shards of latents (one filled, one written, one being made into bytes)
-+ tiles read ahead + the readers' cache + what the network's threads work with      <= the bound
++ tiles read ahead + the reader process + what the network's threads work with      <= the bound
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 from wsicomp.errors import ConfigError
 from wsicomp.geometry import SHARD_TILES
 from wsicomp.pipeline.tile_codec import TileCodec
-from wsicomp.slides.tiff_tiles import CACHE_BYTES
+from wsicomp.slides.process import READER_BYTES
 from wsicomp.store.schema import StoreHeader
 
 __all__ = ["Resources", "parse_bytes"]
@@ -59,7 +59,7 @@ class Resources:
         tile_bytes = 3 * header.tile_size**2
         shard_bytes = codec.latent_elements(header.tile_size) * SHARD_TILES**2 * np.dtype(header.latent_dtype).itemsize
         network_bytes = THREAD_BYTES * torch.get_num_threads() * tile_bytes // (3 * 256**2)
-        held: int = psutil.Process().memory_info().rss + SHARDS * shard_bytes + CACHE_BYTES + network_bytes
+        held: int = psutil.Process().memory_info().rss + SHARDS * shard_bytes + READER_BYTES + network_bytes
         needed = held + codec.batch_size * tile_bytes
         if needed > self.memory_bytes:
             raise ConfigError(

@@ -1,7 +1,7 @@
 """What a slide file is, in numbers: the content of `wsicomp info SLIDE`.
 
-What it does not do: it reads no pixels, and passes on no free text. Associated images are named only where the name is
-one of OpenSlide's customary ones, since some formats take it from the file's own text; properties are only counted.
+What this does not do: it reads no pixels, and passes on no free text. Associated images are named only where the name
+is one of OpenSlide's customary ones, since some formats take it from the file's own text; properties are only counted.
 """
 
 from __future__ import annotations
@@ -9,11 +9,9 @@ from __future__ import annotations
 import os
 from dataclasses import asdict, dataclass
 
-from wsicomp.slides.native import NativeSlide
+from wsicomp.slides.process import ReaderProcess
 
 __all__ = ["NativeLevel", "SlideDescription", "describe"]
-
-ASSOCIATED_NAMES = ("label", "macro", "thumbnail")
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class SlideDescription:
     path
         The file, as the user named it.
     vendor
-        OpenSlide's key of the format, such as "aperio".
+        OpenSlide's key of the format, such as "aperio"; None for a plain picture.
     width_px, height_px
         Size of level 0.
     levels
@@ -58,7 +56,7 @@ class SlideDescription:
     """
 
     path: str
-    vendor: str
+    vendor: str | None
     width_px: int
     height_px: int
     levels: tuple[NativeLevel, ...]
@@ -89,24 +87,25 @@ def describe(path: str | os.PathLike[str]) -> SlideDescription:
     SlideError
         If the file cannot be opened.
     """
-    with NativeSlide(path, reader="openslide") as slide:
-        known = tuple(name for name in ASSOCIATED_NAMES if name in slide.associated_names)
-        width, height = slide.level_sizes[0]
-        return SlideDescription(
-            path=slide.name,
-            vendor=slide.vendor,
-            width_px=width,
-            height_px=height,
-            levels=tuple(
-                NativeLevel(*size, downsample)
-                for size, downsample in zip(slide.level_sizes, slide.downsamples, strict=True)
-            ),
-            mpp=slide.mpp,
-            objective_power=slide.objective_power,
-            bounds_px=slide.bounds_px if slide.has_bounds else None,
-            source_bytes=slide.source_bytes,
-            has_icc_profile=slide.icc_profile is not None,
-            associated_images=known,
-            other_associated_images=len(slide.associated_names) - len(known),
-            properties=slide.property_count,
-        )
+    slide = ReaderProcess(path, reader="openslide")
+    slide.close()
+    facts = slide.facts
+    width, height = facts.level_sizes[0]
+    return SlideDescription(
+        path=slide.name,
+        vendor=facts.vendor,
+        width_px=width,
+        height_px=height,
+        levels=tuple(
+            NativeLevel(*size, downsample)
+            for size, downsample in zip(facts.level_sizes, facts.downsamples, strict=True)
+        ),
+        mpp=facts.mpp,
+        objective_power=facts.objective_power,
+        bounds_px=facts.bounds_px if facts.has_bounds else None,
+        source_bytes=facts.source_bytes,
+        has_icc_profile=facts.has_icc_profile,
+        associated_images=facts.associated_images,
+        other_associated_images=facts.other_associated_images,
+        properties=facts.properties,
+    )

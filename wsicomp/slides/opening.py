@@ -1,12 +1,16 @@
 """The one way in: a path and how to read it become an open source of tiles.
 
-What this does not do: it imports no slide library before a file is opened.
+    path -> reader process: facts, blocks of cells -> Slide: pyramid, tissue, tiles
+
+What this does not do: it loads no slide library into this process.
 """
 
 from __future__ import annotations
 
 import os
 
+from wsicomp.errors import WsicompError
+from wsicomp.slides.process import ReaderProcess
 from wsicomp.slides.settings import SourceSettings
 from wsicomp.slides.source import Source
 
@@ -14,12 +18,12 @@ __all__ = ["open_source"]
 
 
 def open_source(path: str | os.PathLike[str], settings: SourceSettings = SourceSettings()) -> Source:  # noqa: B008
-    """Open a slide as a source of tiles; a context manager.
+    """Open a slide or a picture as a source of tiles; a context manager.
 
     Parameters
     ----------
     path
-        Any file that OpenSlide opens.
+        Any file that OpenSlide opens, or a picture: PNG, JPEG or plain TIFF.
     settings
         How it is read.
 
@@ -31,8 +35,11 @@ def open_source(path: str | os.PathLike[str], settings: SourceSettings = SourceS
         If the settings do not fit the slide: `mpp` is finer than its own, leaves less than one tile of it, or
         is asked of a slide that does not say its own.
     """
-    from wsicomp.slides.probe import probe
     from wsicomp.slides.slide import Slide
 
-    probe(path)
-    return Slide(path, settings)
+    native = ReaderProcess(path, reader=settings.reader)
+    try:
+        return Slide(native, settings)
+    except WsicompError:
+        native.close()
+        raise

@@ -11,10 +11,13 @@ from typing import Literal, get_args
 
 from wsicomp.errors import ConfigError
 
-__all__ = ["DEFAULT_TISSUE_THRESHOLD", "SAME_MPP", "Reader", "SourceSettings", "check_reader"]
+__all__ = ["DEFAULT_TISSUE_THRESHOLD", "SAME_MPP", "OnDamage", "Reader", "SourceSettings", "check_reader"]
 
 Reader = Literal["auto", "openslide", "tiff"]
 """How pixels are read: by OpenSlide, straight from a TIFF's JPEG tiles, or by whichever is faster and fits."""
+
+OnDamage = Literal["refuse", "mark"]
+"""What becomes of a tile that cannot be read."""
 
 DEFAULT_TISSUE_THRESHOLD = 10
 """Grey levels. Overview cells of bare glass on a real slide, JPEG quality 30, stay within 7 of its colour: 8 is the
@@ -59,6 +62,9 @@ class SourceSettings:
     reader
         "openslide", "tiff" for a TIFF's own JPEG tiles, or "auto" for the faster of the two that fits; all give the
         same pixels, within a JPEG decoder's rounding.
+    on_damage
+        What becomes of a tile that cannot be read: "refuse" is an error, and with "mark" it is a plain tile of
+        `wsicomp.slides.slide.DAMAGED_RGB`, which the source lists.
 
     Raises
     ------
@@ -72,6 +78,7 @@ class SourceSettings:
     tissue_only: bool = True
     tissue_threshold: int = DEFAULT_TISSUE_THRESHOLD
     reader: Reader = "auto"
+    on_damage: OnDamage = "refuse"
 
     def __post_init__(self) -> None:
         if self.mpp is not None and not (math.isfinite(self.mpp) and self.mpp > 0):
@@ -83,3 +90,5 @@ class SourceSettings:
         if not 0 <= self.tissue_threshold <= 255:
             raise ConfigError(f"the tissue threshold is in grey levels from 0 to 255, not {self.tissue_threshold}")
         check_reader(self.reader)
+        if self.on_damage not in get_args(OnDamage):
+            raise ConfigError(f"a damaged tile is one to refuse or to mark, not to {self.on_damage}")

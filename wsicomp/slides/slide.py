@@ -5,14 +5,15 @@
 The base of the pyramid is the scanned part of the slide at its own resolution, or at the `mpp` asked for. Level k is
 the base downsampled 4**k times; its pixels come from the file's own levels where these are fine enough.
 
-What it does not do: it never enlarges, never converts colours and never reads labels, macro images or free text. A
-damaged file can abort the process inside the C library; `wsicomp.slides.probe` finds that out in a child process.
+A tile that cannot be read is an error, or, where the settings say so, a plain tile of `DAMAGED_RGB` that is listed.
+
+What this does not do: it never enlarges, never converts colours and never reads labels, macro images or free text. It
+opens no file; `wsicomp.slides.open_source` does.
 """
 
 from __future__ import annotations
 
 import math
-import os
 import threading
 from types import TracebackType
 from typing import Self
@@ -20,16 +21,22 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from wsicomp.errors import ConfigError
+from wsicomp.errors import ConfigError, SlideDamaged, SlideError
 from wsicomp.geometry import LEVEL_STEP, Level, pyramid
-from wsicomp.slides.fingerprint import fingerprint
-from wsicomp.slides.icc import anonymous_profile
-from wsicomp.slides.native import NativeSlide
+from wsicomp.slides.cells import Native, read_cells
+from wsicomp.slides.facts import SlideFacts
 from wsicomp.slides.settings import SAME_MPP, SourceSettings
 from wsicomp.slides.source import SourceInfo, TissueMask
 from wsicomp.slides.tissue import all_tissue, find_tissue
 
-__all__ = ["Slide"]
+__all__ = ["DAMAGED_RGB", "Slide"]
+
+
+DAMAGED_RGB = (255, 0, 255)
+"""Colour of a tile that cannot be read: no stain and no glass has it."""
+
+MAX_TILES = 2**24
+"""Tiles of the finest level, 1.1 terapixels at 256 px: the largest slides have a hundredth of it."""
 
 
 class Slide:
@@ -37,8 +44,8 @@ class Slide:
 
     Parameters
     ----------
-    path
-        Any file that OpenSlide opens.
+    native
+        The open file; closed together with the slide.
     settings
         How it is read.
 
@@ -47,16 +54,18 @@ class Slide:
     ConfigError
         If `mpp` is finer than the slide's, leaves less than one tile, or is asked of a slide that does not say its own.
     SlideError
-        If the file cannot be opened.
+        If the slide claims to have more tiles than memory for a mask of them.
     """
 
-    def __init__(self, path: str | os.PathLike[str], settings: SourceSettings = SourceSettings()) -> None:  # noqa: B008
-        self._native = NativeSlide(path, reader=settings.reader)
+    def __init__(self, native: Native, settings: SourceSettings) -> None:
+        self._native = native
+        self._facts = native.facts
+        self._damaged: set[tuple[int, int, int]] = set()
         self._settings = settings
         self._tissue: TissueMask | None = None
         self._tissue_lock = threading.Lock()
-        self._base_downsample = _base_downsample(self._native, settings.mpp)
-        _, _, l0_width, l0_height = self._native.bounds_px
+        self._base_downsample = _base_downsample(native.name, self._facts, settings.mpp)
+        _, _, l0_width, l0_height = self._facts.bounds_px
         # The small surplus keeps 2220 / 1.9999999999 at 1110.
         width, height = (int(side / self._base_downsample + 1e-6) for side in (l0_width, l0_height))
         if self._base_downsample > 1 and (max(width, height) < settings.tile_size or min(width, height) < 1):
@@ -65,15 +74,20 @@ class Slide:
                 f"{settings.tile_size}; ask for a finer mpp, or for smaller tiles"
             )
         self._levels = pyramid(width, height, settings.tile_size, settings.max_levels)
-        profile = self._native.icc_profile
-        own = self._native.mpp
+        tiles = len(self._levels[0].grid(settings.tile_size))
+        if tiles > MAX_TILES:
+            raise SlideError(
+                f"{self.name}: is of {width} x {height} pixels by its own account, {tiles} tiles and more than the "
+                f"{MAX_TILES} that are read; the file is damaged, or the tiles are too small"
+            )
+        own = self._facts.mpp
         self._info = SourceInfo(
             mpp=(own[0] * self._base_downsample, own[1] * self._base_downsample) if own else None,
-            objective_power=self._native.objective_power,
-            vendor=self._native.vendor,
-            source_bytes=self._native.source_bytes,
-            icc_profile=anonymous_profile(profile) if profile else None,
-            fingerprint=fingerprint(self.name, *self._native.level_sizes[0]),
+            objective_power=self._facts.objective_power,
+            vendor=self._facts.vendor,
+            source_bytes=self._facts.source_bytes,
+            icc_profile=self._facts.icc_profile,
+            fingerprint=self._facts.fingerprint,
         )
 
     def __enter__(self) -> Self:
@@ -108,6 +122,11 @@ class Slide:
         """The pyramid, finest level first."""
         return self._levels
 
+    @property
+    def damaged(self) -> tuple[tuple[int, int, int], ...]:
+        """Level, row and column of each tile that was asked for and could not be read; only where these are marked."""
+        return tuple(sorted(self._damaged))
+
     def tissue(self) -> TissueMask:
         """Which tiles hold tissue; looked for once, on the first call.
 
@@ -120,9 +139,8 @@ class Slide:
             if self._tissue is None:
                 grids = [level.grid(self._settings.tile_size) for level in self._levels]
                 if self._settings.tissue_only:
-                    self._tissue = find_tissue(
-                        self._native, grids, self._base_downsample, self._settings.tissue_threshold
-                    )
+                    native = _Marked(self._native) if self._settings.on_damage == "mark" else self._native
+                    self._tissue = find_tissue(native, grids, self._base_downsample, self._settings.tissue_threshold)
                 else:
                     self._tissue = all_tissue(grids, {"method": "all-tiles"})
             return self._tissue
@@ -135,7 +153,7 @@ class Slide:
         IndexError
             If there is no such tile.
         SlideError
-            If the slide cannot be read there.
+            If the slide cannot be read there and damage is refused, or the slide is closed.
         """
         if not 0 <= level < len(self._levels):
             raise IndexError(f"no level {level} in a pyramid of {len(self._levels)}")
@@ -145,44 +163,69 @@ class Slide:
         # Native downsamples are rarely whole (4.00012). They are taken as such where that moves no pixel of a tile by
         # more than half a pixel.
         tolerance = 0.5 / max(size, 256)
-        native = self._native.level_for(downsample, tolerance)
-        step = downsample / self._native.downsamples[native]
-        l0_x, l0_y, _, _ = self._native.bounds_px
-        x = l0_x / self._native.downsamples[native] + tile.x_px * step
-        y = l0_y / self._native.downsamples[native] + tile.y_px * step
+        native = self._facts.level_for(downsample, tolerance)
+        step = downsample / self._facts.downsamples[native]
+        l0_x, l0_y, _, _ = self._facts.bounds_px
+        x = l0_x / self._facts.downsamples[native] + tile.x_px * step
+        y = l0_y / self._facts.downsamples[native] + tile.y_px * step
         whole = max(round(step), 1)
         if abs(step / whole - 1) <= tolerance:
             step, (x, y) = whole, self._whole_corner(native, x, y, whole, tile.width_px, tile.height_px)
         what = f"level {level} tile ({row}, {col})"
-        cells = self._native.read_cells(native, x, y, step, tile.width_px, tile.height_px, what)[..., :3]
+        try:
+            cells = read_cells(self._native, native, x, y, step, tile.width_px, tile.height_px, what)[..., :3]
+        except SlideDamaged:
+            if self._settings.on_damage == "refuse":
+                raise
+            self._damaged.add((level, row, col))
+            return np.full((size, size, 3), DAMAGED_RGB, np.uint8)
         padding = ((0, size - tile.height_px), (0, size - tile.width_px), (0, 0))
         return np.ascontiguousarray(np.pad(cells, padding, mode="reflect"))
 
     def _whole_corner(self, native: int, x: float, y: float, step: int, width: int, height: int) -> tuple[int, int]:
         """Nearest pixel to (x, y) from which the tile does not run over the right or lower end of the native level."""
-        level_width, level_height = self._native.level_sizes[native]
+        level_width, level_height = self._facts.level_sizes[native]
         return (
             max(min(round(x), level_width - step * width), 0),
             max(min(round(y), level_height - step * height), 0),
         )
 
 
-def _base_downsample(native: NativeSlide, mpp: float | None) -> float:
+class _Marked:
+    """An open slide of which blocks that cannot be read are of `DAMAGED_RGB`: nothing that could be glass."""
+
+    def __init__(self, native: Native) -> None:
+        self.name = native.name
+        self.facts = native.facts
+        self.close = native.close
+        self.read_encoded = native.read_encoded
+        self._native = native
+
+    def read_block(
+        self, level: int, x: float, y: float, step: float, rows: range, cols: range, what: str
+    ) -> NDArray[np.uint8]:
+        try:
+            return self._native.read_block(level, x, y, step, rows, cols, what)
+        except SlideDamaged:
+            return np.full((len(rows), len(cols), 4), (*DAMAGED_RGB, 255), np.uint8)
+
+
+def _base_downsample(name: str, facts: SlideFacts, mpp: float | None) -> float:
     """Level-0 pixels per pixel of the pyramid's base."""
     if mpp is None:
         return 1.0
-    if native.mpp is None:
+    if facts.mpp is None:
         raise ConfigError(
-            f"{native.name}: the slide does not say its micrometres per pixel, so mpp {mpp} has no meaning on it; "
+            f"{name}: the slide does not say its micrometres per pixel, so mpp {mpp} has no meaning on it; "
             "leave mpp out to take its pixels as they are"
         )
-    own = math.sqrt(native.mpp[0] * native.mpp[1])
+    own = math.sqrt(facts.mpp[0] * facts.mpp[1])
     wanted = mpp / own
-    for downsample in native.downsamples:
+    for downsample in facts.downsamples:
         if abs(wanted / downsample - 1) <= SAME_MPP:
             return downsample
     if wanted < 1:
         raise ConfigError(
-            f"{native.name}: mpp {mpp} is finer than the slide, which has {own:.4g}; ask for {own:.4g} or coarser"
+            f"{name}: mpp {mpp} is finer than the slide, which has {own:.4g}; ask for {own:.4g} or coarser"
         )
     return wanted

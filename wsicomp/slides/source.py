@@ -91,6 +91,10 @@ class TileSource(Protocol):
 class Source(TileSource, Protocol):
     """A source that holds a file open; a context manager that closes it."""
 
+    @property
+    def damaged(self) -> tuple[tuple[int, int, int], ...]:
+        """Level, row and column of each tile that was asked for and could not be read; only where these are marked."""
+
     def __enter__(self) -> Self:
         """Return the source itself."""
 

@@ -1,10 +1,12 @@
 """The JPEG tiles of a TIFF slide, decoded straight from the file: several times faster than through OpenSlide.
 
-    region -> tiles that it touches -> cache, or os.pread -> JPEG decoder -> crop
+    region -> tiles that it touches -> cache, or os.pread -> whole JPEG -> size checked -> decoder -> crop
 
-Only where nothing can go wrong: the file's own tiled, JPEG-compressed, 8-bit RGB levels, of the sizes that OpenSlide
-reports, and whose pixels agree with OpenSlide's where that is tried. Whatever else is asked, or fails, is answered with
-None, and the caller reads through OpenSlide, which knows every maker's exceptions.
+It reads levels that are tiled, JPEG-compressed, 8-bit and RGB, and of the sizes that OpenSlide reports. What it cannot
+read directly, a missing tile too, is answered with None, and the caller reads through OpenSlide, which knows every
+maker's exceptions. A tile whose stream is damaged is an error, also where OpenSlide would show something.
+
+What this does not do: it reads no other compression, no strips and no channels apart.
 """
 
 from __future__ import annotations
@@ -19,12 +21,21 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from wsicomp.slides.facts import EncodedLevel
+from wsicomp.slides.jpeg import DamagedJpeg, decode_jpeg, whole_jpeg
+
 __all__ = ["TiffTiles"]
 
 CACHE_BYTES = 32 * 2**20
 
+MAX_TILE_SIDE_PX = 4096
+"""Scanners' tiles are of 240 to 1,024 px; a larger one is left to OpenSlide."""
+
+MAX_STREAM_BYTES = 2**24
+"""Of one tile of the largest size, badly compressed."""
+
 TIFF_ERRORS = (tifffile.TiffFileError, ValueError, KeyError, IndexError, TypeError, RuntimeError, OSError)
-"""What tifffile and the decoders raise on files that they cannot read; all of it means: ask OpenSlide."""
+"""What tifffile raises on files that it cannot read; all of it means: ask OpenSlide."""
 
 
 class TiffTiles:
@@ -42,7 +53,7 @@ class TiffTiles:
         self._pages = tuple(pages)
         self._file = os.open(path, os.O_RDONLY)
         self._lock = threading.Lock()
-        self._cache: OrderedDict[tuple[int, int], NDArray[np.uint8]] = OrderedDict()
+        self._cache: OrderedDict[tuple[int, int, int], NDArray[np.uint8]] = OrderedDict()
         self._cached_bytes = 0
 
     @classmethod
@@ -62,16 +73,54 @@ class TiffTiles:
                 os.close(self._file)
             self._file = -1
 
+    @property
+    def levels(self) -> tuple[EncodedLevel | None, ...]:
+        """Grid of each native level's tiles; None for a level that cannot be read directly."""
+        return tuple(page and _grid(page) for page in self._pages)
+
+    def stream(self, level: int, row: int, col: int) -> bytes | None:
+        """Return one tile as a whole JPEG stream; None where it is missing or the level cannot be read directly.
+
+        Raises
+        ------
+        IndexError
+            If there is no such tile.
+        DamagedJpeg
+            If its bytes are no JPEG.
+        """
+        page = self._pages[level]
+        if page is None:
+            return None
+        grid = _grid(page)
+        if not (0 <= row < grid.rows and 0 <= col < grid.cols):
+            raise IndexError(f"no tile ({row}, {col}) in a grid of {grid.rows} x {grid.cols}")
+        index = row * grid.cols + col
+        size = page.databytecounts[index]
+        if size > MAX_STREAM_BYTES:
+            raise DamagedJpeg(f"the stream is of {size} bytes")
+        try:
+            data = os.pread(self._file, size, page.dataoffsets[index])
+        except OSError:
+            return None
+        if not size or len(data) != size:
+            return None
+        return whole_jpeg(data, page.jpegtables, rgb=page.photometric == tifffile.PHOTOMETRIC.RGB)
+
     def read(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8] | None:
-        """One region of a native level, (height, width, 3) uint8; None where it cannot be read directly."""
+        """One region of a native level, (height, width, 3) uint8; None where it cannot be read directly.
+
+        Raises
+        ------
+        DamagedJpeg
+            If a tile's stream is damaged.
+        """
         page = self._pages[level]
         if page is None or x < 0 or y < 0 or x + width > page.imagewidth or y + height > page.imagelength:
             return None
         region = np.empty((height, width, 3), np.uint8)
-        across = -(-page.imagewidth // page.tilewidth)
         for row in range(y // page.tilelength, -(-(y + height) // page.tilelength)):
             for col in range(x // page.tilewidth, -(-(x + width) // page.tilewidth)):
-                tile = self._tile(level, page, row * across + col)
+                tile = self._tile(level, page, row, col)
                 if tile is None:
                     return None
                 top, left = row * page.tilelength - y, col * page.tilewidth - x
@@ -79,36 +128,29 @@ class TiffTiles:
                 inside[...] = tile[max(-top, 0) :, max(-left, 0) :][: inside.shape[0], : inside.shape[1]]
         return region
 
-    def _tile(self, level: int, page: tifffile.TiffPage, index: int) -> NDArray[np.uint8] | None:
-        key = level, index
+    def _tile(self, level: int, page: tifffile.TiffPage, row: int, col: int) -> NDArray[np.uint8] | None:
+        key = level, row, col
         with self._lock:
             cached = self._cache.get(key)
             if cached is not None:
                 self._cache.move_to_end(key)
                 return cached
-        tile = self._decode(page, index)
-        if tile is not None:
-            with self._lock:
-                if key not in self._cache:
-                    self._cache[key] = tile
-                    self._cached_bytes += tile.nbytes
-                while self._cached_bytes > CACHE_BYTES:
-                    self._cached_bytes -= self._cache.popitem(last=False)[1].nbytes
+        stream = self.stream(level, row, col)
+        if stream is None:
+            return None
+        tile = decode_jpeg(stream, page.tilewidth, page.tilelength)
+        with self._lock:
+            if key not in self._cache:
+                self._cache[key] = tile
+                self._cached_bytes += tile.nbytes
+            while self._cached_bytes > CACHE_BYTES:
+                self._cached_bytes -= self._cache.popitem(last=False)[1].nbytes
         return tile
 
-    def _decode(self, page: tifffile.TiffPage, index: int) -> NDArray[np.uint8] | None:
-        size = page.databytecounts[index]
-        try:
-            data = os.pread(self._file, size, page.dataoffsets[index])
-            if not size or len(data) != size:
-                return None
-            tile, _, _ = page.decode(data, index, jpegtables=page.jpegtables)
-        except TIFF_ERRORS:
-            return None
-        if tile is None or tile.shape[-3:] != (page.tilelength, page.tilewidth, 3):
-            return None
-        whole: NDArray[np.uint8] = tile.reshape(page.tilelength, page.tilewidth, 3)
-        return whole
+
+def _grid(page: tifffile.TiffPage) -> EncodedLevel:
+    rows, cols = -(-page.imagelength // page.tilelength), -(-page.imagewidth // page.tilewidth)
+    return EncodedLevel(rows, cols, page.tilewidth, page.tilelength)
 
 
 def _page(file: tifffile.TiffFile, size: tuple[int, int]) -> tifffile.TiffPage | None:
@@ -119,10 +161,14 @@ def _page(file: tifffile.TiffFile, size: tuple[int, int]) -> tifffile.TiffPage |
             and (page.imagewidth, page.imagelength) == size
             and page.is_tiled
             and page.compression == tifffile.COMPRESSION.JPEG
+            and page.photometric in (tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.YCBCR)
             and page.dtype == np.uint8
             and page.samplesperpixel == 3
             and page.planarconfig == tifffile.PLANARCONFIG.CONTIG
+            and max(page.tilewidth, page.tilelength) <= MAX_TILE_SIDE_PX
         ):
-            _ = page.decode, page.jpegtables
-            return page
+            grid = _grid(page)
+            complete = len(page.dataoffsets) == len(page.databytecounts) == grid.rows * grid.cols
+            _ = page.jpegtables
+            return page if complete else None
     return None

@@ -23,11 +23,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsicomp.geometry import LEVEL_STEP, TileGrid
-from wsicomp.slides.native import NativeSlide
+from wsicomp.slides.cells import Native, read_cells
 from wsicomp.slides.source import TissueMask
 
 __all__ = ["all_tissue", "find_tissue"]
 
+OVERVIEW = "the overview for the tissue mask"
 OVERVIEW_UM = 8.0
 OVERVIEW_DOWNSAMPLE = 16.0
 """An overview cell is as wide as the smaller of the two."""
@@ -46,7 +47,7 @@ def all_tissue(grids: Sequence[TileGrid], rule: dict[str, str | int | float]) ->
     return TissueMask(tuple(np.ones((grid.rows, grid.cols), np.bool_) for grid in grids), rule=rule)
 
 
-def find_tissue(native: NativeSlide, grids: Sequence[TileGrid], base_downsample: float, threshold: int) -> TissueMask:
+def find_tissue(native: Native, grids: Sequence[TileGrid], base_downsample: float, threshold: int) -> TissueMask:
     """Tell glass from tissue on every level of a pyramid.
 
     Parameters
@@ -72,12 +73,12 @@ def find_tissue(native: NativeSlide, grids: Sequence[TileGrid], base_downsample:
         If the slide cannot be read.
     """
     downsample = OVERVIEW_DOWNSAMPLE
-    if native.mpp is not None:
-        downsample = max(min(downsample, OVERVIEW_UM / max(native.mpp)), 1.0)
-    level = native.level_for(downsample, tolerance=0.01)
+    if native.facts.mpp is not None:
+        downsample = max(min(downsample, OVERVIEW_UM / max(native.facts.mpp)), 1.0)
+    level = native.facts.level_for(downsample, tolerance=0.01)
     # Whole cells of native pixels, so that rounding cannot let the overview drift away from the tiles.
-    step = max(int(downsample / native.downsamples[level] * 1.01), 1)
-    cell = step * native.downsamples[level]
+    step = max(int(downsample / native.facts.downsamples[level] * 1.01), 1)
+    cell = step * native.facts.downsamples[level]
 
     least, greatest, colours = _survey(native, grids[0], level, step, base_downsample)
     glass = colours.glass_rgb()
@@ -139,16 +140,16 @@ class _Colours:
 
 
 def _survey(
-    native: NativeSlide, grid: TileGrid, level: int, step: int, base_downsample: float
+    native: Native, grid: TileGrid, level: int, step: int, base_downsample: float
 ) -> tuple[NDArray[np.int16], NDArray[np.int16], _Colours]:
     """Least and greatest overview value in each tile's footprint, (rows, cols, 3) each, and all colours met."""
-    scale = native.downsamples[level]
-    level_size = native.level_sizes[level]
+    scale = native.facts.downsamples[level]
+    level_size = native.facts.level_sizes[level]
     # The lattice of cells begins at the bounds' corner and covers them to the last native pixel.
-    corner = [int(start / scale) for start in native.bounds_px[:2]]
+    corner = [int(start / scale) for start in native.facts.bounds_px[:2]]
     ends = [
         min(math.ceil((start + side) / scale), limit)
-        for start, side, limit in zip(native.bounds_px[:2], native.bounds_px[2:], level_size, strict=True)
+        for start, side, limit in zip(native.facts.bounds_px[:2], native.facts.bounds_px[2:], level_size, strict=True)
     ]
     width, height = (max(math.ceil((end - start) / step), 1) for start, end in zip(corner, ends, strict=True))
     cells_per_tile = grid.tile_size * base_downsample / (scale * step)
@@ -162,8 +163,15 @@ def _survey(
     for row in range(0, grid.rows, rows_per_band):
         rows = slice(row, min(row + rows_per_band, grid.rows))
         top, bottom = int(row_first[rows][0]), int(row_last[rows][-1])
-        band = native.read_cells(
-            level, corner[0], corner[1] + top * step, step, width, bottom - top, "the overview for the tissue mask"
+        band = read_cells(
+            native,
+            level,
+            corner[0],
+            corner[1] + top * step,
+            step,
+            width,
+            bottom - top,
+            OVERVIEW,
         )
         scanned = band[..., 3:] > 0
         # A quarter of the cells tells the colour of glass as well as all of them.

@@ -14,6 +14,7 @@ from wsicomp.errors import ConfigError
 from wsicomp.pipeline.encode import header_of
 from wsicomp.pipeline.resources import Resources, parse_bytes
 from wsicomp.pipeline.tile_codec import TileCodec
+from wsicomp.slides.process import READER_BYTES
 from wsicomp.store.schema import StoreHeader
 
 TILE = 32
@@ -63,7 +64,9 @@ def test_a_tight_bound_reads_less_ahead(
     codec = codec_at(3)
     resident = psutil.Process().memory_info()._replace(rss=0)
     monkeypatch.setattr(psutil.Process, "memory_info", lambda _: resident)
-    windows = np.array([_window(Resources(3, bound), codec, header) for bound in range(0, 2**26, 1024)])
+    windows = np.array(
+        [_window(Resources(3, bound), codec, header) for bound in range(READER_BYTES, READER_BYTES + 2**26, 1024)]
+    )
     assert set(windows) == {0, *range(codec.batch_size, 2 * codec.batch_size + 4)}
     assert (np.diff(windows) >= 0).all()
 

@@ -21,6 +21,7 @@ from tests.reference import commands
 from wsicomp.cli.main import TRACEBACK
 from wsicomp.cli.signals import Interrupted
 from wsicomp.datasets.phantom import PHANTOM_COUNTS
+from wsicomp.slides.local import open_native
 
 STUDY = "--model perticarari2023"
 WORKS = {
@@ -202,7 +203,7 @@ def test_the_rule(
 ) -> None:
     for split in PHANTOM_COUNTS:
         monkeypatch.setitem(PHANTOM_COUNTS, split, 8)
-    monkeypatch.setattr("wsicomp.slides.probe.probe", lambda _: None)
+    monkeypatch.setattr("wsicomp.slides.opening.ReaderProcess", open_native)
     ended = cli(*words_of(line, places, encoded_once), "--json")
     assert ended.code == code, ended.err
     one_document(ended, command, code)

@@ -34,7 +34,7 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("stand-ins")
     tissue = tifffile.imread(TISSUE)
     image = glass(1600, 1600)
-    image[1024:1280, 1024:1280] = tissue[500:756, 500:756]
+    image[1040:1264, 1040:1264] = tissue[500:724, 500:724]
     write_svs(folder / "slide.svs", image, mpp=0.5)
     (folder / "in").mkdir()
     for number in (1, 2):

@@ -93,6 +93,19 @@ def check_wsicomp(words: list[str], *, whole: bool) -> None:
         command.make_context(path, list(rest))
 
 
+def test_every_benchmark_is_listed() -> None:
+    folder = ROOT / "benchmarks"
+    runnable = {path.stem for path in folder.glob("*.py") if "__main__" in path.read_text(encoding="utf-8")}
+    runnable |= {path.parent.name for path in folder.glob("*/__main__.py")}
+    listed = re.findall(r"python -m benchmarks\.(\w+)`?[ `*]", (folder / "README.md").read_text(encoding="utf-8"))
+    assert set(listed) == runnable
+
+
+def test_every_room_is_named() -> None:
+    rooms = {path.parent.name for path in (ROOT / "wsicomp").glob("*/__init__.py")}
+    assert rooms <= set(re.findall(r"`(\w+)`", (ROOT / "docs" / "install.md").read_text(encoding="utf-8")))
+
+
 def test_few_blocks_are_not_run() -> None:
     reasons = [block.no_run for block in BLOCKS if block.no_run is not None]
     assert set(reasons) <= REASONS

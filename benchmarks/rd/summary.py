@@ -1,4 +1,4 @@
-"""The table that the README begins with, out of a run's results.
+"""The table of docs/benchmarks.md, of which the README shows some rows, out of a run's results.
 
     python -m benchmarks.rd.summary [RD.json]        prints Markdown
 

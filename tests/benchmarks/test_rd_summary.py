@@ -1,4 +1,4 @@
-"""The README's first table is made of a run's points, and of nothing else."""
+"""The table of docs/benchmarks.md is made of a run's points, and of nothing else."""
 
 from __future__ import annotations
 

@@ -88,8 +88,12 @@ def test_against_its_slide(cli: Cli, encoded_once: Path, tissue_svs: Path) -> No
     (result,) = ended.document["results"]
     assert [level["level"] for level in result["fidelity"]] == [0, 1, 2]
     for level in result["fidelity"]:
-        assert level.keys() == {"level", "tiles", "psnr_db", "ssim", "ms_ssim"}
+        assert level.keys() == {
+            *("level", "tiles", "psnr_db", "ssim", "ms_ssim", "glass_tiles", "glass_psnr_db", "glass_departure"),
+            *("glass_differs", "below_floor"),
+        }
         assert level["tiles"] > 0
+        assert level["glass_differs"] == level["below_floor"] == []
         assert 15 < level["psnr_db"] < 60
         assert 0.3 < level["ssim"] <= 1
     assert 0.9 < result["fidelity"][2]["ms_ssim"] <= 1  # 87 x 68 px, mirrored out to five scales
@@ -105,10 +109,42 @@ def test_against_its_slide_at_another_resolution(cli: Cli, slide: Path) -> None:
     assert level["psnr_db"] > 15
 
 
+def test_a_mask_that_hides_tissue_is_not_ok(cli: Cli, slide: Path) -> None:
+    assert cli("encode", slide, "--tissue-threshold", "255").code == 0
+    store = slide.with_suffix(".zarr")
+    ended = cli("verify", store, "--against", slide)
+    assert ended.code == 0
+    assert ": ok" not in ended.out
+    assert "level 0: no tissue tiles; 30 glass tiles" in ended.out
+    lines = ended.err.splitlines()
+    assert len(lines) == 3  # one for each level
+    assert all("glass tiles hold more than glass" in line and "in tile (row" in line for line in lines)
+    document = cli("verify", store, "--against", slide, "--json").document
+    assert (document["status"], document["exit_code"]) == ("glass-differs", 0)
+    finest = document["results"][0]["fidelity"][0]
+    assert finest["glass_tiles"] == 30
+    assert 4 <= len(finest["glass_differs"]) < 30
+    assert finest["psnr_db"] is None
+
+
+def test_a_broken_promise_is_exit_4(cli: Cli, slide: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded = cli("encode", slide, "--depth", "4", "--min-psnr", "30", "--levels", "1")
+    assert encoded.code == 0, encoded.err
+    store = slide.with_suffix(".zarr")
+    assert cli("verify", store, "--against", slide).code == 0
+    monkeypatch.setattr("wsicomp.evaluation.against.SLACK_DB", -30)  # as if 60 dB had been promised
+    ended = cli("verify", store, "--against", slide)
+    assert ended.code == 4
+    assert "promise not kept" in ended.err
+    assert "below the store's floor" in ended.err
+    document = cli("verify", store, "--against", slide, "--json").document
+    assert (document["status"], document["exit_code"]) == ("below-floor", 4)
+
+
 def test_against_another_slide(cli: Cli, tmp_path: Path, encoded_once: Path) -> None:
-    other = tissue_slide(tmp_path / "other.svs", 900, 700)
-    words = ("not the slide of this store", "900 x 700", "1400 x 1100")
-    fails(cli, tmp_path, 2, words, encoded_once, "--against", other, command="verify")
+    for width, mpp in ((1400, 0.5), (900, 0.5), (1400, 1.0)):
+        other = tissue_slide(tmp_path / f"{width}-{mpp}.svs", width, mpp=mpp, jpeg_quality=70)
+        fails(cli, tmp_path, 2, (other.name, "another slide"), encoded_once, "--against", other, command="verify")
 
 
 def test_against_what_is_no_slide(cli: Cli, tmp_path: Path, encoded_once: Path) -> None:

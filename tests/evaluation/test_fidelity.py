@@ -71,7 +71,6 @@ def test_more_noise_is_worse_in_every_measure() -> None:
         (np.zeros((1, 16, 16, 3), np.uint8), np.zeros((1, 16, 17, 3), np.uint8), "must agree"),
         (np.zeros((1, 16, 16, 3), np.float32), np.zeros((1, 16, 16, 3), np.uint8), "uint8"),
         (np.zeros((16, 16, 3), np.uint8), np.zeros((16, 16, 3), np.uint8), r"\(N, H, W, 3\)"),
-        (np.zeros((1, 10, 16, 3), np.uint8), np.zeros((1, 10, 16, 3), np.uint8), "11 px"),
     ],
 )
 def test_what_are_not_tiles_is_refused(x: NDArray[np.uint8], x_hat: NDArray[np.uint8], message: str) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -33,10 +34,11 @@ def test_ssim_agrees_with_scikit_image() -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (160, 160), (161, 20), (256, 3), (200, 176)])
-def test_any_picture_has_an_ms_ssim(size: tuple[int, int]) -> None:
+@pytest.mark.parametrize("measure", [ssim, ms_ssim])
+def test_any_picture_has_both(measure: Callable[..., float], size: tuple[int, int]) -> None:
     x = picture(*size)
-    worse = [ms_ssim(x, (x // step * step).astype(np.uint8)) for step in (1, 16, 64)]
-    assert worse[0] == 1 > worse[1] > worse[2] >= 0
+    worse = [measure(x, (x // step * step).astype(np.uint8)) for step in (1, 16, 64)]
+    assert worse[0] == 1 > worse[1] > worse[2] > -0.2
 
 
 def test_ms_ssim_of_a_small_picture_is_that_of_the_mirrored_one() -> None:
@@ -51,8 +53,7 @@ def test_black_has_one_too() -> None:
 
 
 @pytest.mark.parametrize("measure", [ssim, ms_ssim])
-def test_more_noise_is_worse_and_none_is_one(measure: object) -> None:
-    assert callable(measure)
+def test_more_noise_is_worse_and_none_is_one(measure: Callable[..., float]) -> None:
     x = picture(161, 176)
     assert measure(x, x) == 1 > measure(x, noisy(x, 4)) > measure(x, noisy(x, 40)) > 0
 
@@ -78,11 +79,6 @@ def test_what_are_not_two_pictures_is_refused(x: NDArray[np.uint8], x_hat: NDArr
     for measure in (ssim, ms_ssim):
         with pytest.raises(ValueError, match=message):
             measure(x, x_hat)
-
-
-def test_ssim_needs_its_window() -> None:
-    with pytest.raises(ValueError, match="11 px"):
-        ssim(np.zeros((10, 16, 3), np.uint8), np.zeros((10, 16, 3), np.uint8))
 
 
 def test_the_room_loads_without_a_network_library() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -44,20 +43,27 @@ def verify(
             results.append({"store": str(store), "damage": damage})
         if against is not None and not results[0]["damage"]:
             results[0]["fidelity"] = _fidelity(stores[0], against, model, device, progress)
-    damaged = any(result["damage"] for result in results)
-    code = 3 if damaged else 0
+    levels = [level for result in results for level in result.get("fidelity", [])]
+    below_floor, doubted = (any(level[name] for level in levels) for name in ("below_floor", "glass_differs"))
+    doubted |= below_floor
+    if any(result["damage"] for result in results):
+        status, code = "damaged", 3
+    elif below_floor:
+        status, code = "below-floor", 4
+    else:
+        status, code = "glass-differs" if doubted else "ok", 0
     if json:
-        emit({"command": "verify", "status": "damaged" if damaged else "ok", "exit_code": code, "results": results})
+        emit({"command": "verify", "status": status, "exit_code": code, "results": results})
     for result in results:
         for item in result["damage"]:
             log(f"wsicomp: damaged: {_damage_line(result['store'], item)}")
         if not json and not result["damage"]:
-            say(f"{result['store']}: ok")
-        for level in result.get("fidelity", []) if not json else []:
-            say(
-                f"  level {level['level']}: PSNR {level['psnr_db']:.2f} dB, SSIM {level['ssim']:.4f}, "
-                f"MS-SSIM {level['ms_ssim']:.4f} over {level['tiles']} tissue tiles"
-            )
+            say(f"{result['store']}: {'ok' if not doubted else 'every byte is as it was written, but see below'}")
+    for level in levels:
+        if not json:
+            say(f"  level {level['level']}: {_level_line(level)}")
+        for line in _doubts(level):
+            log(f"wsicomp: {stores[0]}: level {level['level']}: {line}")
     return code
 
 
@@ -83,15 +89,51 @@ def _load_entropy_model(store: Path, model: str | None) -> None:
 
 
 def _fidelity(store: Path, against: Path, model: str | None, device: str, progress: Any) -> list[dict[str, Any]]:
-    from wsicomp.evaluation.against import compare
+    from wsicomp.evaluation.against import compare, open_original
     from wsicomp.models.device import resolve_device
     from wsicomp.pipeline.view import LatentSlide
-    from wsicomp.slides import SourceSettings, open_source
 
-    with LatentSlide(store, weights=model, device=resolve_device(device)) as latent:
-        mpp = math.sqrt(math.prod(latent.header.mpp)) if latent.header.mpp is not None else None
-        with open_source(against, SourceSettings(mpp=mpp, tile_size=latent.header.tile_size)) as slide:
-            return [asdict(level) for level in compare(latent, slide, progress=progress)]
+    with (
+        LatentSlide(store, weights=model, device=resolve_device(device)) as latent,
+        open_original(latent.header, against) as slide,
+    ):
+        return [asdict(level) for level in compare(latent, slide, progress=progress)]
+
+
+def _level_line(level: dict[str, Any]) -> str:
+    parts = []
+    if level["tiles"]:
+        parts.append(
+            f"PSNR {level['psnr_db']:.2f} dB, SSIM {level['ssim']:.4f}, MS-SSIM {level['ms_ssim']:.4f} "
+            f"over {level['tiles']} tissue tiles"
+        )
+    else:
+        parts.append("no tissue tiles")
+    if level["glass_tiles"]:
+        parts.append(
+            f"{level['glass_tiles']} glass tiles within {level['glass_departure']:.0f} grey levels of the colour shown"
+        )
+    return "; ".join(parts)
+
+
+def _doubts(level: dict[str, Any]) -> list[str]:
+    from wsicomp.evaluation.against import GLASS_LIMIT
+
+    lines = []
+    if differs := level["glass_differs"]:
+        worst = max(differs, key=lambda tile: tile["grey_levels"])
+        lines.append(
+            f"warning: {len(differs)} of {level['glass_tiles']} glass tiles hold more than glass: 16 px blocks over "
+            f"{GLASS_LIMIT} grey levels off, at most {worst['grey_levels']:.0f}, in tile (row {worst['row']}, col "
+            f"{worst['col']}); encode again with a lower --tissue-threshold"
+        )
+    if below := level["below_floor"]:
+        worst = min(below, key=lambda tile: tile["psnr_db"])
+        lines.append(
+            f"promise not kept: {len(below)} tiles are below the store's floor, at least {worst['psnr_db']:.2f} dB, "
+            f"in tile (row {worst['row']}, col {worst['col']}); encode the slide again"
+        )
+    return lines
 
 
 def _damage_line(store: str, item: dict[str, Any]) -> str:

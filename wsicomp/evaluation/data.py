@@ -10,7 +10,6 @@ from wsicomp.datasets.phantom import PHANTOM_CLASSES, PHANTOM_COUNTS, phantom_pa
 from wsicomp.errors import DataError
 from wsicomp.evaluation.study import StudyData
 from wsicomp.metrics.classification import youden_threshold
-from wsicomp.metrics.similarity import MIN_SIDE_SSIM_PX
 
 __all__ = ["calibrate", "phantom_data", "table_data"]
 
@@ -43,8 +42,6 @@ def table_data(table: PatchTable, classes: tuple[str, str] | None, split: str | 
     images = chosen.images()
     if len({image.shape for image in images}) > 1:
         raise DataError(f"{table.name}: patches differ in size; evaluate patches of one size at a time")
-    if min(images[0].shape[:2]) < MIN_SIDE_SSIM_PX:
-        raise DataError(f"{table.name}: patches under {MIN_SIDE_SSIM_PX} px have no SSIM; cut larger ones")
     return StudyData(table.name, np.stack(images), chosen.labels(classes[1]), chosen.groups(), classes)
 
 

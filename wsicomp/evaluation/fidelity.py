@@ -57,12 +57,12 @@ def measure(x: NDArray[np.uint8], x_hat: NDArray[np.uint8]) -> Fidelity:
     Parameters
     ----------
     x, x_hat
-        Originals and reconstructions, (N, H, W, 3) uint8, H and W at least 11 px.
+        Originals and reconstructions, (N, H, W, 3) uint8.
 
     Raises
     ------
     ValueError
-        If the arrays are not tiles of one shape and dtype, or are too small for SSIM's window.
+        If the arrays are not tiles of one shape and dtype.
     """
     check_tiles(x, "x")
     check_tiles(x_hat, "x_hat")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from wsicomp._version import __version__
 
 if TYPE_CHECKING:
-    from wsicomp.pipeline.encode import Encoded
+    from wsicomp.pipeline.encoded import Encoded
     from wsicomp.pipeline.view import LatentSlide
 
 __all__ = ["__version__", "encode", "open"]

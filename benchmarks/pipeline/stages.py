@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsicomp.models.registry import LoadedModel
-from wsicomp.pipeline.encode import Encoded, encode_source
+from wsicomp.pipeline.encode import encode_source
+from wsicomp.pipeline.encoded import Encoded
 from wsicomp.pipeline.resources import Resources
 from wsicomp.pipeline.settings import EncodeSettings
 from wsicomp.pipeline.tile_codec import TileCodec

@@ -13,7 +13,8 @@ from PIL import Image
 
 from tests.cli.conftest import Cli, fails, listing
 from wsicomp.datasets import phantom
-from wsicomp.pipeline.encode import Encoded, encode_source
+from wsicomp.pipeline.encode import encode_source
+from wsicomp.pipeline.encoded import Encoded
 
 STUDY = "perticarari2023"
 CONTRACT = {

@@ -10,7 +10,7 @@ import pytest
 
 from tests.cli.conftest import Cli, listing
 from tests.store.stores import make_content, write_content
-from wsicomp.pipeline.encode import Encoded
+from wsicomp.pipeline.encoded import Encoded
 from wsicomp.store.manifest import Manifest, canonical
 from wsicomp.store.schema import FORMAT_VERSION
 

@@ -18,6 +18,8 @@ def test_an_aperio_slide(cli: Cli, real_slides: dict[str, Path], tmp_path: Path,
     slide, store = real_slides["aperio"], tmp_path / "a.zarr"
     (result,) = cli("encode", slide, "-o", store, "--depth", depth, "--json").document["results"]
     assert (result["depth"], result["source_bytes"]) == (depth, slide.stat().st_size)
+    assert result["warnings"] == []
+    assert result["fidelity"]["psnr_db"] > 28
     assert result["store_bytes"] == sum(path.stat().st_size for path in store.rglob("*") if path.is_file())
     assert cli("verify", store).code == 0
     if depth == 3:
@@ -42,6 +44,9 @@ def test_a_hamamatsu_slide(cli: Cli, real_slides: dict[str, Path], tmp_path: Pat
     vendor = cli("info", slide, "--json").document["vendor"]
     ended = cli("encode", slide, "-o", store, "--depth", "4", "--mpp", "2", "--levels", "2", "--json")
     assert ended.code == 0
+    (warning,) = ended.document["results"][0]["warnings"]
+    assert "colours of sampled tiles are off" in warning
+    assert warning in ended.err
     assert cli("verify", store, "--against", slide).code == 0
     document = cli("info", store, "--json").document
     assert document["vendor"] == vendor == "hamamatsu"

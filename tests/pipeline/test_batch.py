@@ -157,5 +157,5 @@ def test_a_slide_without_tissue_is_warned_of(slide: Path, codec_at: CodecAt) -> 
     (outcome,) = run(jobs, glass, FixedCodec(codec_at(4)), warn=heard.append)
     assert outcome.encoded is not None
     assert outcome.encoded.tissue_tiles == 0
-    assert list(outcome.encoded.warnings) == heard
+    assert [f"{slide}: {message}" for message in outcome.encoded.warnings] == heard
     assert [message for message in heard if "no tile holds tissue" in message]

@@ -19,7 +19,8 @@ from wsicomp.errors import ConfigError, ModelError, SlideError, StoreCorrupt
 from wsicomp.metrics.classification import predict
 from wsicomp.metrics.distortion import psnr_db
 from wsicomp.metrics.similarity import ms_ssim
-from wsicomp.pipeline.encode import Encoded, encode_source
+from wsicomp.pipeline.encode import encode_source
+from wsicomp.pipeline.encoded import Encoded
 from wsicomp.pipeline.floor import Floor, FloorCoder, Guard
 from wsicomp.pipeline.resources import Resources
 from wsicomp.pipeline.settings import EncodeSettings

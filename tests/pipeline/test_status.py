@@ -12,7 +12,7 @@ import pytest
 
 from wsicomp.errors import SlideError, StoreError
 from wsicomp.pipeline.batch import Job, Outcome
-from wsicomp.pipeline.encode import Encoded
+from wsicomp.pipeline.encoded import Encoded
 from wsicomp.pipeline.part import Part
 from wsicomp.pipeline.status import StatusLog, read_status
 

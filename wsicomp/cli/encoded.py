@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wsicomp.pipeline.batch import Outcome
-    from wsicomp.pipeline.encode import Encoded
+    from wsicomp.pipeline.encoded import Encoded
     from wsicomp.pipeline.floor import Floor
 
 __all__ = ["line_of", "record_of"]
@@ -30,6 +30,7 @@ def record_of(outcome: Outcome, encoded: Encoded, floor: Floor | None) -> dict[s
         "floor": None if floor is None else floor.record,
         "raised_tiles": encoded.raised_tiles,
         "jpegxl_tiles": encoded.jpegxl_tiles,
+        "fidelity": None if encoded.fidelity is None else encoded.fidelity.record,
         "warnings": list(encoded.warnings),
         "seconds": encoded.seconds,
     }
@@ -52,5 +53,13 @@ def line_of(result: dict[str, Any]) -> str:
             if result["floor"] is not None
             else ""
         )
+        + seen_in(result["fidelity"])
         + f"{result['seconds']:.1f} s"
     )
+
+
+def seen_in(fidelity: dict[str, Any] | None) -> str:
+    """Say in a few words what a sample of tiles showed, a comma behind; nothing where there is none."""
+    if fidelity is None:
+        return ""
+    return f"{fidelity['psnr_db']:.1f} dB and MS-SSIM {fidelity['ms_ssim']:.3f} on {fidelity['tiles']} sampled tiles, "

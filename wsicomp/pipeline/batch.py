@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +19,9 @@ from typing import Literal
 
 from wsicomp.disk import explain
 from wsicomp.errors import ConfigError, StoreError, StoreTooLarge, TargetMissed, WsicompError
-from wsicomp.pipeline.encode import Encoded, Engine, encode_source
+from wsicomp.pipeline.encode import Engine, encode_source
+from wsicomp.pipeline.encoded import Encoded
+from wsicomp.pipeline.fidelity import SampledSource, measured
 from wsicomp.pipeline.resume import kept
 from wsicomp.pipeline.settings import EncodeSettings
 from wsicomp.pipeline.staging import Stage
@@ -176,7 +179,7 @@ def run(
         try:
             if resume and (done := kept(job.slide, job.store, own, choice)):
                 for message in done.warnings:
-                    warn(message)
+                    warn(f"{job.slide}: {message}")
                 yield Outcome(job, "skipped", done)
                 continue
             if settings.existing == "refuse" and job.store.exists():
@@ -191,7 +194,7 @@ def run(
                 job.store.parent.mkdir(parents=True, exist_ok=True)
                 encoded = encode_within(slide, job.store, own, choice, engine=engine(job, own), progress=progress(job))
             for message in encoded.warnings:
-                warn(message)
+                warn(f"{job.slide}: {message}")
             yield Outcome(job, "ok", encoded)
         except WsicompError as error:
             yield Outcome(job, "failed", error=error)
@@ -210,11 +213,14 @@ def encode_within(
 ) -> Encoded:
     """Encode a slide with the codec chosen for it, again and smaller where the store is larger than its limit.
 
+    A sample of the store's tiles is then compared with the slide's.
+
     Raises
     ------
     StoreTooLarge
         If it still is after some tries.
     """
+    sampled = SampledSource(slide, slide.tissue())
     too_large: StoreTooLarge | None = None
     for _ in range(LIMIT_TRIES):
         try:
@@ -224,7 +230,15 @@ def encode_within(
                 raise
             break
         try:
-            return encode_source(slide, store, codec, settings, engine=engine, progress=progress)
+            encoded = encode_source(sampled, store, codec, settings, engine=engine, progress=progress)
+            started = time.monotonic()
+            fidelity = measured(sampled, store, codec)
+            return replace(
+                encoded,
+                seconds=encoded.seconds + time.monotonic() - started,
+                fidelity=fidelity,
+                warnings=(*encoded.warnings, *(() if fidelity is None else fidelity.doubts(codec))),
+            )
         except StoreTooLarge as error:
             too_large = error
             choice = choice.tighter(error.made_bytes)

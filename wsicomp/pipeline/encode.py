@@ -20,28 +20,27 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wsicomp.geometry import SHARD_TILES
-from wsicomp.pipeline.floor import Floor, FloorCoder, asked_sixteenths
+from wsicomp.pipeline.encoded import Encoded, count_raised, doubts
+from wsicomp.pipeline.floor import Floor, FloorCoder
 from wsicomp.pipeline.resources import Resources
 from wsicomp.pipeline.settings import DEFAULTS, EncodeSettings
 from wsicomp.pipeline.tile_codec import TileCodec
 from wsicomp.progress import Progress, silent
 from wsicomp.slides.source import TileSource, TissueMask
-from wsicomp.store.floored import IN_JPEGXL, FlooredShard
+from wsicomp.store.floored import FlooredShard
 from wsicomp.store.schema import PICTURES, StoreHeader
 from wsicomp.store.writer import StoreWriter
 from wsicomp.store.zipped import check_target, pack
 
 __all__ = [
-    "Encoded",
     "Engine",
     "ShardRow",
-    "count_raised",
     "encode_rows",
     "encode_source",
     "rows_of",
@@ -50,65 +49,6 @@ __all__ = [
 
 ZIP_FILE_BYTES = 256
 """Of each file in a zip archive, its two headers, at most."""
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """What an encoding made, in tiles, bytes and seconds.
-
-    Parameters
-    ----------
-    quality
-        Quality level of the codec; None for a codec without them.
-    pixels
-        Pixels of the pyramid's base; bits per pixel are counted on these, whatever share of them is glass.
-    tiles, tissue_tiles
-        Tiles of all levels, and those that were coded.
-    raised_tiles, jpegxl_tiles
-        Tiles that a floor made have a higher quality than the one asked for, and those that became JPEG XL; 0 without.
-    warnings
-        What a user should know although it is no error, one line each.
-    """
-
-    store: Path
-    depth: int
-    quality: float | None
-    pixels: int
-    source_bytes: int | None
-    store_bytes: int
-    tiles: int
-    tissue_tiles: int
-    seconds: float
-    raised_tiles: int = 0
-    jpegxl_tiles: int = 0
-    warnings: tuple[str, ...] = ()
-
-    @classmethod
-    def of_store(cls, store: Path, header: StoreHeader, store_bytes: int, **known: Any) -> Self:
-        """Describe a store by its header and its size; what else is known is given by name."""
-        base = header.levels[0]
-        facts: dict[str, Any] = {
-            "store": store,
-            "depth": header.depth,
-            "quality": header.quality,
-            "pixels": base.width_px * base.height_px,
-            "source_bytes": header.source_bytes,
-            "store_bytes": store_bytes,
-            "tiles": header.total_tiles,
-            "tissue_tiles": header.tissue_tiles,
-            "seconds": 0.0,
-        }
-        return cls(**facts | known)
-
-    @property
-    def bits_per_pixel(self) -> float:
-        """Real bits on disk, with headers, index and metadata, per pixel of the base."""
-        return 8 * self.store_bytes / self.pixels
-
-    @property
-    def ratio_to_source(self) -> float | None:
-        """Bytes of the store over bytes of the source; None where the source is not a file."""
-        return self.store_bytes / self.source_bytes if self.source_bytes else None
 
 
 @dataclass(frozen=True)
@@ -235,16 +175,8 @@ def encode_source(
         seconds=time.monotonic() - started,
         raised_tiles=raised,
         jpegxl_tiles=in_jpegxl,
-        warnings=tuple(doubts(source, header)),
+        warnings=tuple(doubts(header)),
     )
-
-
-def doubts(source: TileSource, header: StoreHeader) -> Iterator[str]:
-    """Say what a user should know of a source although it was encoded."""
-    if header.mpp is None:
-        yield f"{source.name}: does not say its micrometres per pixel; encoded in pixels"
-    if not header.tissue_tiles:
-        yield f"{source.name}: no tile holds tissue, so all are kept as plain glass; lower --tissue-threshold"
 
 
 def header_of(source: TileSource, mask: TissueMask, codec: TileCodec, floor: Floor | None = None) -> StoreHeader:
@@ -336,13 +268,6 @@ def above_floor(
         if tile.stream is not None:
             floored.streams[place.row, place.col] = tile.stream
     return [tile.latent for tile in coded]
-
-
-def count_raised(qualities: Iterable[NDArray[np.uint8]], asked: float | None) -> tuple[int, int]:
-    """Count tiles of a higher quality than the one asked for, and JPEG XL tiles, in a store's `quality` arrays."""
-    levels = list(qualities)
-    raised = sum(int(((level > asked_sixteenths(asked)) & (level != IN_JPEGXL)).sum()) for level in levels)
-    return raised, sum(int((level == IN_JPEGXL).sum()) for level in levels)
 
 
 def rows_of(source: TileSource, mask: TissueMask) -> Iterator[ShardRow]:

@@ -14,7 +14,7 @@ import contextlib
 from pathlib import Path
 
 from wsicomp.errors import ConfigError, StoreError
-from wsicomp.pipeline.encode import Encoded, count_raised
+from wsicomp.pipeline.encoded import Encoded, count_raised
 from wsicomp.pipeline.settings import EncodeSettings
 from wsicomp.pipeline.target import CodecChoice
 from wsicomp.slides import open_source
@@ -94,7 +94,4 @@ def check_same_slide(header: StoreHeader, source: TileSource, store: Path) -> st
         raise StoreError(f"{store}: holds another slide than {source.name}; give another output, or rename one of them")
     if certain:
         return None
-    return (
-        f"{store}: does not say for certain which slide it was made from; kept, as nothing in it differs from"
-        f" {source.name}"
-    )
+    return f"{store} does not say for certain which slide it was made from; it is kept, as its numbers are this slide's"

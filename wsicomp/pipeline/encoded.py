@@ -1,0 +1,100 @@
+"""What an encoding made, and what a user should know of it.
+
+finished store -> header, bytes, quality arrays, sample of tiles -> Encoded -> a line for people, a record for scripts
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsicomp.pipeline.floor import asked_sixteenths
+from wsicomp.store.floored import IN_JPEGXL
+from wsicomp.store.schema import StoreHeader
+
+if TYPE_CHECKING:
+    from wsicomp.pipeline.fidelity import Fidelity
+
+__all__ = ["Encoded", "count_raised", "doubts"]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What an encoding made, in tiles, bytes and seconds.
+
+    Parameters
+    ----------
+    quality
+        Quality level of the codec; None for a codec without them.
+    pixels
+        Pixels of the pyramid's base; bits per pixel are counted on these, whatever share of them is glass.
+    tiles, tissue_tiles
+        Tiles of all levels, and those that were coded.
+    raised_tiles, jpegxl_tiles
+        Tiles that a floor made have a higher quality than the one asked for, and those that became JPEG XL; 0 without.
+    fidelity
+        What a sample of tiles says; None where none was taken.
+    warnings
+        What a user should know of the slide although it is no error, one line each.
+    """
+
+    store: Path
+    depth: int
+    quality: float | None
+    pixels: int
+    source_bytes: int | None
+    store_bytes: int
+    tiles: int
+    tissue_tiles: int
+    seconds: float
+    raised_tiles: int = 0
+    jpegxl_tiles: int = 0
+    fidelity: Fidelity | None = None
+    warnings: tuple[str, ...] = ()
+
+    @classmethod
+    def of_store(cls, store: Path, header: StoreHeader, store_bytes: int, **known: Any) -> Self:
+        """Describe a store by its header and its size; what else is known is given by name."""
+        base = header.levels[0]
+        facts: dict[str, Any] = {
+            "store": store,
+            "depth": header.depth,
+            "quality": header.quality,
+            "pixels": base.width_px * base.height_px,
+            "source_bytes": header.source_bytes,
+            "store_bytes": store_bytes,
+            "tiles": header.total_tiles,
+            "tissue_tiles": header.tissue_tiles,
+            "seconds": 0.0,
+        }
+        return cls(**facts | known)
+
+    @property
+    def bits_per_pixel(self) -> float:
+        """Real bits on disk, with headers, index and metadata, per pixel of the base."""
+        return 8 * self.store_bytes / self.pixels
+
+    @property
+    def ratio_to_source(self) -> float | None:
+        """Bytes of the store over bytes of the source; None where the source is not a file."""
+        return self.store_bytes / self.source_bytes if self.source_bytes else None
+
+
+def doubts(header: StoreHeader) -> Iterator[str]:
+    """Say what a user should know of a store although it was made."""
+    if header.mpp is None:
+        yield "does not say its micrometres per pixel; encoded in pixels"
+    if not header.tissue_tiles:
+        yield "no tile holds tissue, so all are kept as plain glass; lower --tissue-threshold"
+
+
+def count_raised(qualities: Iterable[NDArray[np.uint8]], asked: float | None) -> tuple[int, int]:
+    """Count tiles of a higher quality than the one asked for, and JPEG XL tiles, in a store's `quality` arrays."""
+    levels = list(qualities)
+    raised = sum(int(((level > asked_sixteenths(asked)) & (level != IN_JPEGXL)).sum()) for level in levels)
+    return raised, sum(int((level == IN_JPEGXL).sum()) for level in levels)

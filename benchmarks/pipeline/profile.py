@@ -29,6 +29,7 @@ from wsicomp.models.autoencoder import StudyAutoencoder
 from wsicomp.models.context import ContextModel
 from wsicomp.models.wsic import Wsic
 from wsicomp.store.reader import StoreReader
+from wsicomp.store.tiles import Latent
 from wsicomp.store.writer import StoreWriter
 
 __all__ = ["Profile", "profile", "to_markdown"]
@@ -135,11 +136,11 @@ def read_latents(store: Path) -> list[NDArray[Any]]:
     """Every latent of a store, read by one thread."""
     with StoreReader(store) as reader:
         found = [
-            reader.read_latents(level.index, int(row), int(col))
+            reader.read_tile(level.index, int(row), int(col))
             for level in reader.header.levels
             for row, col in np.argwhere(reader.tissue(level.index))
         ]
-    return [latent for latent in found if latent is not None]
+    return [tile.values for tile in found if isinstance(tile, Latent)]
 
 
 def find_tables(bench: Bench, latents: list[NDArray[Any]]) -> float:

@@ -31,6 +31,7 @@ from wsicomp.slides.settings import Reader
 from wsicomp.slides.source import TileSource
 from wsicomp.store.reader import StoreReader
 from wsicomp.store.schema import StoreHeader
+from wsicomp.store.tiles import Latent
 from wsicomp.store.writer import StoreWriter
 
 __all__ = ["Bench", "Latents", "all_places", "encode_whole", "load_latents", "load_tiles", "read_slide", "run_network"]
@@ -143,10 +144,10 @@ def _shards(reader: StoreReader) -> Iterator[tuple[int, range, range, NDArray[An
             shape = (header.channels, min(rows.stop * step, height) - y, min(cols.stop * step, width) - x)
             block = np.zeros(shape, header.latent_dtype)
             for row, col in places:
-                latent = reader.read_latents(level.index, row, col)
+                tile = reader.read_tile(level.index, row, col)
                 part = block[:, row * step - y : (row + 1) * step - y, col * step - x : (col + 1) * step - x]
-                if latent is not None:
-                    part[...] = latent[:, : part.shape[1], : part.shape[2]]
+                if isinstance(tile, Latent):
+                    part[...] = tile.values[:, : part.shape[1], : part.shape[2]]
             yield level.index, rows, cols, block
 
 

@@ -28,6 +28,7 @@ from wsicomp.models.wsic import QUALITIES
 from wsicomp.pipeline.encode import encode_source
 from wsicomp.pipeline.tile_codec import TileCodec
 from wsicomp.pipeline.transforms import codec_depths, load_codec
+from wsicomp.pipeline.view import read_tiles
 from wsicomp.store.reader import StoreReader
 
 __all__ = ["OWN", "STUDY", "PeerCodec", "StoreCodec", "own_codecs", "peer_codecs", "study_codecs"]
@@ -99,9 +100,8 @@ def through_store(tiles: NDArray[np.uint8], codec: TileCodec) -> Coded:
         with StoreReader(store) as reader:
             for start in range(0, len(tiles), codec.batch_size):
                 places = range(start, min(start + codec.batch_size, len(tiles)))
-                latents = [reader.read_latents(0, *divmod(index, sheet.cols)) for index in places]
-                decoded = codec.decode(np.stack([latent for latent in latents if latent is not None]))
-                x_hat[start : places.stop] = decoded[:, :size, :size]
+                decoded = read_tiles(reader, codec, 0, [divmod(index, sheet.cols) for index in places])
+                x_hat[start : places.stop] = [tile[:size, :size] for tile in decoded if tile is not None]
         ended = time.process_time()
         payload = sum(file.stat().st_size for file in (store / "latents/0/c").rglob("*") if file.is_file())
     return Coded(encoded.store_bytes, x_hat, between - started, ended - between, payload)

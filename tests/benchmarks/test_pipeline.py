@@ -15,6 +15,7 @@ from benchmarks.pipeline.slides import half_glass, mirrored, write_half_glass
 from benchmarks.pipeline.stages import encode_whole, load_latents, load_tiles
 from benchmarks.pipeline.timing import Row, Seconds, Target, exponent, interleaved, ratios, timed, walls
 from tests.factories import tissue_image
+from tests.store.stores import latents_of
 from wsicomp.slides import open_source
 from wsicomp.store.reader import StoreReader
 
@@ -152,7 +153,7 @@ def test_latents_of_a_store_make_the_same_store_again(tmp_path: Path) -> None:
     with StoreReader(tmp_path / "slide.zarr") as once, StoreReader(tmp_path / "again.zarr") as again:
         assert again.store_bytes == encoded.store_bytes
         for row in range(2):
-            pair = [reader.read_latents(0, row, 0) for reader in (once, again)]
+            pair = [latents_of(reader, 0, row, 0) for reader in (once, again)]
             assert pair[0] is not None
             assert pair[1] is not None
             assert np.array_equal(pair[0], pair[1])

@@ -13,8 +13,8 @@ from PIL import Image
 from tests.cli.conftest import Cli, fails
 from wsicomp.pipeline.view import LatentSlide
 from wsicomp.slides.local import open_native
-from wsicomp.store.floored import IN_JPEGXL
 from wsicomp.store.reader import StoreReader
+from wsicomp.store.tiles import IS_PICTURE
 
 STUDY = "perticarari2023"
 
@@ -32,7 +32,7 @@ def floored(cli: Cli, slide: Path) -> Path:
     with StoreReader(store) as reader:
         quality = reader.quality(0)
         assert quality is not None
-        assert {0, IN_JPEGXL} <= set(quality[reader.tissue(0)].tolist())
+        assert {0, IS_PICTURE} <= set(quality[reader.tissue(0)].tolist())
     return store
 
 
@@ -66,7 +66,7 @@ def test_info(cli: Cli, floored: Path) -> None:
             [q[mask] for level, mask in enumerate(masks) if (q := reader.quality(level)) is not None]
         )
     assert document["latent_tiles"] + document["jpegxl_tiles"] == document["tissue_tiles"] == len(quality)
-    assert document["jpegxl_tiles"] == (quality == IN_JPEGXL).sum() > 0
+    assert document["jpegxl_tiles"] == (quality == IS_PICTURE).sum() > 0
     assert document["psnr_db"] == pytest.approx({"min": psnr.min(), "median": np.median(psnr)})
     assert document["ms_ssim"] == pytest.approx({"min": similarity.min(), "median": np.median(similarity)})
     assert document["psnr_db"]["min"] >= 21

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsicomp.pipeline.tile_codec import TileCodec
+from wsicomp.store.tiles import completed, stored_size
 
 BLOCK = 4
 
@@ -43,13 +44,16 @@ class StepCodec:
         assert tile_size % BLOCK == 0
 
     def encode(
-        self, tiles: NDArray[np.uint8], *, quality: NDArray[np.float32] | None = None, inside: Any = None
+        self, tiles: NDArray[np.uint8], *, quality: NDArray[np.float32] | None = None, sizes: Any = None
     ) -> NDArray[np.int16]:
         steps = self._steps(quality, len(tiles))
         self.encoded.append([] if quality is None else quality.tolist())
         count, side = len(tiles), tiles.shape[1] // BLOCK
         blocks = tiles.reshape(count, side, BLOCK, side, BLOCK, 3).mean((2, 4))  # -> (N, t, t, 3)
         latents: NDArray[np.int16] = np.rint(blocks / steps).astype(np.int16).transpose(0, 3, 1, 2)
+        for index, size in enumerate(() if sizes is None else sizes.tolist()):
+            height, width = stored_size(size[0], size[1], self.depth)
+            latents[index] = completed(latents[index, :, :height, :width].copy(), side, mirrored=True)
         return latents
 
     def decode(self, latents: NDArray[np.int16], *, quality: NDArray[np.float32] | None = None) -> NDArray[np.uint8]:

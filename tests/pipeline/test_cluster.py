@@ -52,7 +52,7 @@ class Here:
 
     def encode(self, rows: list[ShardRow], writer: StoreWriter, progress: Progress) -> None:
         for row in reversed(rows):
-            task = self._change(RowTask(self._slide, 1, self._settings, writer.share(), row))
+            task = self._change(RowTask(self._slide, 1, self._settings, writer.remote(), row))
             if self._settings.floor is None:
                 encode_row(task)
             done: RowDone = pickle.loads(pickle.dumps(encode_row(pickle.loads(pickle.dumps(task)))))  # noqa: S301

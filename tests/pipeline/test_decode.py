@@ -152,14 +152,14 @@ def test_a_full_disk_leaves_nothing(
 def test_a_damaged_tile_leaves_nothing(
     tmp_path: Path, slide: LatentSlide, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    read = slide.reader.read_latents
+    read = slide.reader.read_tile
 
     def damaged(level: int, row: int, col: int) -> object:
         if (level, row, col) == (0, 5, 5):
             raise StoreCorrupt("tile (5, 5)")
         return read(level, row, col)
 
-    monkeypatch.setattr(slide.reader, "read_latents", damaged)
+    monkeypatch.setattr(slide.reader, "read_tile", damaged)
     with pytest.raises(StoreCorrupt, match=r"tile \(5, 5\)"):
         decode_any(slide, tmp_path / name)
     assert list(tmp_path.iterdir()) == []

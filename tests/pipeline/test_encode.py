@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.pipeline.sources import GLASS_RGB, PictureSource, files_of, picture
+from tests.store.stores import latents_of
 from wsicomp.errors import ConfigError, SlideError, StoreError
 from wsicomp.pipeline.encode import encode_source
 from wsicomp.pipeline.resources import Resources
@@ -55,7 +56,7 @@ def test_each_tile_is_put_where_it_belongs(tmp_path: Path, codec_at: CodecAt, de
             np.testing.assert_array_equal(reader.tissue(level.index), tiles)
             whole = [tile for tile in level.grid(16) if tile.width_px == tile.height_px == 16]
             for tile in whole:
-                found = reader.read_latents(level.index, tile.row, tile.col)
+                found = latents_of(reader, level.index, tile.row, tile.col)
                 if not tiles[tile.row, tile.col]:
                     assert found is None
                     continue
@@ -69,9 +70,9 @@ def test_symbols_at_the_edge_are_read_as_the_encoder_took_them(tmp_path: Path, w
     encode_source(source, tmp_path / "a.zarr", codec)
     with StoreReader(tmp_path / "a.zarr") as reader:
         for tile in source.levels[0].grid(64):
-            inside = np.array([[-(-tile.height_px // 8), -(-tile.width_px // 8)]])
-            expected = codec.encode(source.read_tile(0, tile.row, tile.col)[None], inside=inside)[0]
-            np.testing.assert_array_equal(reader.read_latents(0, tile.row, tile.col), expected)
+            sizes = np.array([[tile.height_px, tile.width_px]])
+            expected = codec.encode(source.read_tile(0, tile.row, tile.col)[None], sizes=sizes)[0]
+            np.testing.assert_array_equal(latents_of(reader, 0, tile.row, tile.col), expected)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
@@ -84,7 +85,7 @@ def test_float_latents_are_kept_as_they_are(tmp_path: Path, dtype: str) -> None:
     with LatentSlide(tmp_path / "a.zarr") as slide:
         assert slide.header.latent_dtype == dtype
         for col in range(2):
-            found = slide.reader.read_latents(0, 0, col)
+            found = latents_of(slide.reader, 0, 0, col)
             assert found is not None
             assert found.dtype == dtype
             np.testing.assert_array_equal(found, latents[col])

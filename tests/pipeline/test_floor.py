@@ -27,9 +27,9 @@ from wsicomp.pipeline.settings import EncodeSettings
 from wsicomp.pipeline.tile_codec import TileCodec
 from wsicomp.pipeline.view import LatentSlide
 from wsicomp.store import jpegxl
-from wsicomp.store.floored import IN_JPEGXL
 from wsicomp.store.manifest import MANIFEST, Manifest
 from wsicomp.store.reader import StoreReader
+from wsicomp.store.tiles import IS_PICTURE
 from wsicomp.store.verify import verify
 
 CodecAt = Callable[[int], TileCodec]
@@ -167,7 +167,7 @@ def test_only_tiles_that_failed_are_coded_again(tmp_path: Path, codec_at: CodecA
     )
     assert codec.encoded == [[4] * 4, [5] * 2, [6] * 2, [7] * 2]
     assert (encoded.raised_tiles, encoded.jpegxl_tiles) == (0, 2)
-    np.testing.assert_array_equal(qualities(tmp_path / "a.zarr"), [[64, 64, IN_JPEGXL, IN_JPEGXL]])
+    np.testing.assert_array_equal(qualities(tmp_path / "a.zarr"), [[64, 64, IS_PICTURE, IS_PICTURE]])
 
 
 def test_a_low_floor_changes_no_latent_of_a_small_tile(tmp_path: Path, steps: StepCodec) -> None:
@@ -202,8 +202,8 @@ def test_above_a_bit_per_pixel_the_smaller_is_kept_and_no_tile_gets_worse(qualit
     codec = StepCodec(quality)
     tiles = np.stack([picture(256, 64)[:, x : x + 64] for x in (0, 64, 128, 192)])
     coder = FloorCoder(cast(TileCodec, codec), Floor(min_psnr_db=5))
-    coded = coder.code(tiles, [(64, 64)] * 4)
-    assert [tile.quality for tile in coded] == [IN_JPEGXL] * 4
+    coded = coder.code(tiles, np.full((4, 2), 64))
+    assert [tile.quality for tile in coded] == [IS_PICTURE] * 4
     for x, x_hat, tile in zip(tiles, codec.decode(codec.encode(tiles)), coded, strict=True):
         assert tile.stream is not None
         assert tile.psnr_db >= psnr_db(x, x_hat)
@@ -215,7 +215,7 @@ def test_jpeg_xl_takes_the_largest_distance_that_will_do() -> None:
     tiles = picture(64, 64)[None]
     sizes = []
     for min_psnr_db in (30, 35, 40, 45):
-        (tile,) = FloorCoder(step_codec(), Floor(min_psnr_db=min_psnr_db)).code(tiles, [(64, 64)])
+        (tile,) = FloorCoder(step_codec(), Floor(min_psnr_db=min_psnr_db)).code(tiles, np.full((1, 2), 64))
         assert tile.stream is not None
         assert min_psnr_db <= tile.psnr_db < min_psnr_db + 3
         sizes.append(len(tile.stream))
@@ -310,7 +310,7 @@ def test_a_classifier_sees_the_part_inside_alone() -> None:
         return np.zeros(len(tiles))
 
     tile = picture(64, 64).copy()
-    FloorCoder(step_codec(), Floor(guard=guard(logits=look))).code(tile[None], [(40, 20)])
+    FloorCoder(step_codec(), Floor(guard=guard(logits=look))).code(tile[None], np.array([(40, 20)]))
     for tiles in seen:
         np.testing.assert_array_equal(tiles[0, :, 20:40], tiles[0, :, 19::-1])
         np.testing.assert_array_equal(tiles[0, 40:], tiles[0, 39:15:-1])

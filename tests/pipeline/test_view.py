@@ -26,6 +26,7 @@ from wsicomp.models.registry import STUDY_CODEC, save_model
 from wsicomp.pipeline.encode import encode_source
 from wsicomp.pipeline.tile_codec import TileCodec
 from wsicomp.pipeline.view import LatentSlide
+from wsicomp.store.tiles import StoredTile
 
 WIDTH, HEIGHT, TILE = 331, 233, 32
 GLASS = frozenset({(0, 2, 3), (0, 2, 4), (0, 7, 10), (1, 0, 0)})
@@ -138,10 +139,10 @@ def test_the_batch_changes_nothing(
 
 
 def test_a_batch_is_read_while_the_one_before_is_decoded(slide: LatentSlide, monkeypatch: pytest.MonkeyPatch) -> None:
-    read, decode = slide.reader.read_latents, slide.codec.decode
+    read, decode = slide.reader.read_tile, slide.codec.decode
     second = threading.Event()
 
-    def watch(level: int, row: int, col: int) -> NDArray[Any] | None:
+    def watch(level: int, row: int, col: int) -> StoredTile:
         if (row, col) == (0, 1):
             second.set()
         return read(level, row, col)
@@ -151,7 +152,7 @@ def test_a_batch_is_read_while_the_one_before_is_decoded(slide: LatentSlide, mon
         return decode(latents, **options)
 
     monkeypatch.setattr(slide.codec, "batch_size", 1)
-    monkeypatch.setattr(slide.reader, "read_latents", watch)
+    monkeypatch.setattr(slide.reader, "read_tile", watch)
     monkeypatch.setattr(slide.codec, "decode", wait)
     assert len(list(slide.decode_tiles(0, itertools.islice(slide.header.grid(0), 2)))) == 2
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tests.pipeline.sources import PictureSource, files_of, picture
+from tests.store.stores import latents_of
 from tests.wsic_weights import DEPTHS, write_wsic
 from wsicomp.codec import rans, zarr_rans
 from wsicomp.errors import ConfigError, StoreCorrupt, StoreError, WeightsMismatch
@@ -207,12 +208,12 @@ def test_a_store_decodes_to_what_its_tiles_do(
         for level in source.levels:
             tiles = list(level.grid(TILE))
             pixels = np.stack([source.read_tile(level.index, tile.row, tile.col) for tile in tiles])
-            inside = np.array([[-(-side >> depth) for side in (tile.height_px, tile.width_px)] for tile in tiles])
-            latents = codec.encode(pixels, inside=inside)
+            sizes = np.array([(tile.height_px, tile.width_px) for tile in tiles])
+            latents = codec.encode(pixels, sizes=sizes)
             decoded = codec.decode(latents)
             for tile, latent, expected in zip(tiles, latents, decoded, strict=True):
                 height, width = tile.height_px, tile.width_px
-                np.testing.assert_array_equal(slide.reader.read_latents(level.index, tile.row, tile.col), latent)
+                np.testing.assert_array_equal(latents_of(slide.reader, level.index, tile.row, tile.col), latent)
                 found = slide.read_rgb(level.index, tile.x_px, tile.y_px, width, height)
                 np.testing.assert_array_equal(found, expected[:height, :width])
                 edges += min(height, width) < TILE
@@ -238,7 +239,7 @@ def test_the_slides_edge_is_coded_no_worse_than_its_middle(tmp_path: Path, wsic_
                 y_hat = means.restore(symbols, gain)
                 return float((y_hat - y)[:, :, :rows, :cols].abs().max())
 
-            stored = torch.from_numpy(reader.read_latents(0, tile.row, tile.col))[None].float()
+            stored = torch.from_numpy(latents_of(reader, 0, tile.row, tile.col))[None].float()
             edge = (rows, cols) != tuple(stored.shape[2:])
             worst[edge] = max(worst[edge], error(stored))
             cut = module.encode(x, depth, quality)
@@ -321,7 +322,7 @@ def test_without_its_weights_a_store_is_neither_opened_nor_misread(
         with pytest.raises(WeightsMismatch, match="--model"):
             LatentSlide(stores[3, 4.0], weights=weights)
     with StoreReader(stores[3, 4.0]) as reader, pytest.raises(StoreError, match="--model"):
-        reader.read_latents(0, 0, 0)
+        latents_of(reader, 0, 0, 0)
     with LatentSlide(stores[3, 4.0], weights=wsic_weights) as slide:
         assert slide.read_rgb(0, 0, 0, 40, 40).any()
 

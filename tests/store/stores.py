@@ -13,6 +13,7 @@ from wsicomp.geometry import pyramid
 from wsicomp.store.manifest import MANIFEST, Manifest
 from wsicomp.store.reader import StoreReader
 from wsicomp.store.schema import FORMAT_VERSION, LatentDtype, StoreHeader
+from wsicomp.store.tiles import Glass, Latent
 from wsicomp.store.writer import StoreWriter
 
 
@@ -26,7 +27,7 @@ class Content:
     icc_profile: bytes | None = None
 
     def tile(self, level: int, row: int, col: int) -> NDArray[Any]:
-        """What `read_latents` should give for a tissue tile, worked out without the store."""
+        """What `read_tile` should give for a tissue tile, worked out without the store."""
         step = self.header.chunk_px
         inside = self.latents[level][:, row * step : (row + 1) * step, col * step : (col + 1) * step]
         _, height, width = inside.shape
@@ -123,7 +124,7 @@ def assert_holds(reader: StoreReader, content: Content) -> None:
     for level, mask in enumerate(content.masks):
         assert np.array_equal(reader.tissue(level), mask)
         for (row, col), tissue in np.ndenumerate(mask):
-            found = reader.read_latents(level, row, col)
+            found = latents_of(reader, level, row, col)
             if tissue:
                 assert found is not None
                 assert found.dtype == content.header.latent_dtype
@@ -135,3 +136,10 @@ def assert_holds(reader: StoreReader, content: Content) -> None:
 def seal(path: Path, format_version: int = FORMAT_VERSION) -> None:
     """Write the manifest of a store anew, so that what was changed in it passes for what was written."""
     (path / MANIFEST).write_bytes(replace(Manifest.of_folder(path), format_version=format_version).to_bytes())
+
+
+def latents_of(reader: StoreReader, level: int, row: int, col: int) -> NDArray[Any] | None:
+    """Latents of a tile, None for glass; a picture fails."""
+    tile = reader.read_tile(level, row, col)
+    assert isinstance(tile, Latent | Glass)
+    return tile.values if isinstance(tile, Latent) else None

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.store.stores import Content, make_content, write_content
+from tests.store.stores import Content, latents_of, make_content, write_content
 from wsicomp.errors import StoreCorrupt, StoreError, StoreIncomplete, StoreVersion, WsicompError
 from wsicomp.store.files import list_files
 from wsicomp.store.manifest import MANIFEST, Manifest, canonical
@@ -52,7 +52,7 @@ def wrong_tiles(path: Path, content: Content) -> int | str:
         for level, mask in enumerate(content.masks):
             for (row, col), tissue in np.ndenumerate(mask):
                 try:
-                    found = reader.read_latents(level, row, col)
+                    found = latents_of(reader, level, row, col)
                 except StoreCorrupt:
                     continue
                 if found is None:
@@ -135,10 +135,10 @@ def test_damage_in_a_chunk_names_store_level_and_tile(store: Path, content: Cont
     assert [(d.path_in_store, d.level, d.row, d.col) for d in verify(store)] == [(SHARD, 0, row, col)]
     with StoreReader(store) as reader:
         with pytest.raises(StoreCorrupt, match=rf"slide\.zarr: level 0, tile row {row}, col {col} is damaged"):
-            reader.read_latents(0, row, col)
+            latents_of(reader, 0, row, col)
         others = [(r, c) for r, c in np.argwhere(content.masks[0]) if (r, c) != (row, col)]
         for r, c in others:
-            assert np.array_equal(np.asarray(reader.read_latents(0, r, c)), content.tile(0, r, c))
+            assert np.array_equal(np.asarray(latents_of(reader, 0, r, c)), content.tile(0, r, c))
 
 
 def test_damage_in_an_index_names_the_shard(store: Path) -> None:
@@ -157,7 +157,7 @@ def test_a_shard_lost_after_opening_is_an_error_and_never_zeros(store: Path, con
             os.truncate(store / SHARD, 0 if how == "empty" else 40)
         for row, col in np.argwhere(content.masks[0]):
             with pytest.raises(StoreCorrupt):
-                reader.read_latents(0, row, col)
+                latents_of(reader, 0, row, col)
 
 
 def seal(store: Path, change: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -15,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.codec.models import CHANNELS, fitted
-from tests.store.stores import Content, assert_holds, make_content, write_content
+from tests.store.stores import Content, assert_holds, latents_of, make_content, write_content
 from tests.store.test_damage import SHARD, flip, one_chunk_offset, seal
 from wsicomp.codec import rans, zarr_rans
 from wsicomp.codec.zarr_rans import register_model
@@ -143,15 +144,15 @@ def test_damage_in_a_stream_names_store_level_and_tile(coded: Path, content: Con
         assert (damage.path_in_store, damage.level, damage.row, damage.col) == (SHARD, 0, row, col)
         with StoreReader(coded) as reader:
             with pytest.raises(StoreCorrupt, match=rf"slide\.zarr: level 0, tile row {row}, col {col} is damaged"):
-                reader.read_latents(0, row, col)
+                latents_of(reader, 0, row, col)
             for r, c in np.argwhere(content.masks[0]):
                 if (r, c) != (row, col):
-                    assert np.array_equal(np.asarray(reader.read_latents(0, r, c)), content.tile(0, r, c))
+                    assert np.array_equal(np.asarray(latents_of(reader, 0, r, c)), content.tile(0, r, c))
         flip(coded / SHARD, first + offset, 3)
     assert verify(coded) == []
 
 
-def test_without_its_model_the_header_alone_is_read(
+def test_without_its_model_all_but_the_latents_is_read(
     coded: Path, content: Content, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     row, col = np.argwhere(content.masks[0])[0]
@@ -159,22 +160,37 @@ def test_without_its_model_the_header_alone_is_read(
         with monkeypatch.context() as patch:
             patch.setattr(zarr_rans, "_models", {})
             assert reader.header == content.header
-            for ask in (lambda: reader.read_latents(0, row, col), lambda: reader.tissue(0), lambda: reader.icc_profile):
-                with pytest.raises(StoreError, match=rf"slide\.zarr: .*{MODEL.digest}.*--model") as caught:
-                    ask()
-                assert not isinstance(caught.value, StoreCorrupt)
-                assert "\n" not in str(caught.value)
+            assert reader.icc_profile == content.icc_profile
+            np.testing.assert_array_equal(reader.tissue(0), content.masks[0])
+            with pytest.raises(StoreError, match=rf"slide\.zarr: .*{MODEL.digest}.*--model") as caught:
+                reader.read_tile(0, row, col)
+            assert not isinstance(caught.value, StoreCorrupt)
+            assert "\n" not in str(caught.value)
         assert_holds(reader, content)
 
 
-def test_without_its_model_damage_is_told_by_file(coded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_its_model_damage_is_told_by_tile_too(
+    coded: Path, content: Content, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(zarr_rans, "_models", {})
     steps: list[tuple[int, int]] = []
     assert verify(coded, progress=lambda done, total: steps.append((done, total))) == []
     assert steps[-1][0] == steps[-1][1]
-    flip(coded / SHARD, 5, 3)
+    for row, col in np.argwhere(content.masks[0]):
+        first, length = (int(value) for value in shard_index(coded, content)[row, col])
+        for offset in (0, length // 2, length - 1):
+            flip(coded / SHARD, first + offset, 3)
+            (damage,) = verify(coded)
+            assert (damage.path_in_store, damage.level, damage.row, damage.col) == (SHARD, 0, row, col)
+            flip(coded / SHARD, first + offset, 3)
+    for offset in (-1, -4, -20):  # in the index or its checksum, every tile is lost
+        flip(coded / SHARD, (coded / SHARD).stat().st_size + offset, 3)
+        (damage,) = verify(coded)
+        assert (damage.path_in_store, damage.level, damage.row, damage.col) == (SHARD, 0, None, None)
+        flip(coded / SHARD, (coded / SHARD).stat().st_size + offset, 3)
+    os.truncate(coded / SHARD, 10)
     (damage,) = verify(coded)
-    assert (damage.path_in_store, damage.level, damage.row, damage.col) == (SHARD, None, None, None)
+    assert (damage.path_in_store, damage.level, damage.row, damage.col) == (SHARD, 0, None, None)
 
 
 def test_nothing_is_written_without_the_model(

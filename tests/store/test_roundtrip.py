@@ -13,7 +13,7 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.store.stores import Content, assert_holds, make_content, shard_of, write_content
+from tests.store.stores import Content, assert_holds, latents_of, make_content, shard_of, write_content
 from wsicomp.store.reader import StoreReader
 from wsicomp.store.schema import LatentDtype
 from wsicomp.store.verify import verify
@@ -114,7 +114,7 @@ def test_threads_write_different_shards_and_read_at_once(tmp_path: Path) -> None
         writer.commit()
     with StoreReader(path) as reader, ThreadPoolExecutor(8) as threads:
         tiles = [(1, row, col) for row, col in np.argwhere(content.masks[1])]
-        for tile, found in zip(tiles, threads.map(lambda tile: reader.read_latents(*tile), tiles), strict=True):
+        for tile, found in zip(tiles, threads.map(lambda tile: latents_of(reader, *tile), tiles), strict=True):
             assert found is not None
             assert np.array_equal(found, content.tile(*tile))
 
@@ -122,7 +122,7 @@ def test_threads_write_different_shards_and_read_at_once(tmp_path: Path) -> None
 @pytest.mark.parametrize(("level", "row", "col"), [(2, 0, 0), (-1, 0, 0), (0, -1, 0), (0, 3, 0), (0, 0, 4)])
 def test_a_tile_outside_the_grid_is_an_index_error(store: Path, level: int, row: int, col: int) -> None:
     with StoreReader(store) as reader, pytest.raises(IndexError):
-        reader.read_latents(level, row, col)
+        latents_of(reader, level, row, col)
 
 
 def test_the_mask_cannot_be_changed_through_the_reader(store: Path) -> None:

@@ -38,7 +38,7 @@ def through_json(header: StoreHeader) -> dict[str, Any]:
         {"vendor": None},
         {"source_bytes": None},
         {"tissue_rule": {}},
-        {"floor": {"min_psnr_db": 34.0, "classifier": "ab" * 32}},
+        {"floor": {"min_psnr_db": 34.0, "classifier": "ab" * 32}, "features": (PICTURES,)},
         {"source_fingerprint": "ef" * 32},
         {"features": (PICTURES,)},
         {"format_version": 1},
@@ -245,6 +245,11 @@ def test_a_program_of_the_next_format_reads_every_store_of_this_one(
 def test_a_header_that_json_cannot_hold_is_never_made(field: str, value: Any) -> None:
     with pytest.raises(ValueError, match=field.rstrip("s")):
         replace(HEADER, **{field: value})
+
+
+def test_a_floor_needs_pictures_to_fall_back_on() -> None:
+    with pytest.raises(ValueError, match="needs the feature pictures"):
+        replace(HEADER, floor={"min_psnr_db": 34.0})
 
 
 @pytest.mark.parametrize("latent_dtype", ["float16", "float32"])

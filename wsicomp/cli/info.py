@@ -61,7 +61,7 @@ def _store(path: Path) -> dict[str, Any]:
 
     with StoreReader(path) as reader:
         header, store_bytes = reader.header, reader.store_bytes
-        floored = _above_floor(reader) if header.floor is not None else {}
+        floored = (_kinds(reader) if header.has_pictures else {}) | (_fidelity(reader) if header.floor else {})
     base = header.levels[0]
     return {
         "kind": "store",
@@ -75,31 +75,37 @@ def _store(path: Path) -> dict[str, Any]:
     }
 
 
-def _above_floor(reader: StoreReader) -> dict[str, Any]:
-    """How the tissue tiles of a store with a floor are coded, and how near they are; None dB is lossless."""
+def _kinds(reader: StoreReader) -> dict[str, Any]:
+    """How the tissue tiles of a store are coded that may have pictures."""
     import numpy as np
 
-    from wsicomp.store.floored import IN_JPEGXL
+    from wsicomp.store.quality import from_steps
+    from wsicomp.store.tiles import IS_PICTURE
 
-    levels = range(len(reader.header.levels))
-    stored = [(reader.quality(level), reader.fidelity(level)) for level in levels]
-    quality = np.concatenate([q[~np.isnan(f[..., 0])] for q, f in stored if q is not None and f is not None])
-    fidelity = np.concatenate([f[~np.isnan(f[..., 0])] for _, f in stored if f is not None])
-    latents = quality[quality != IN_JPEGXL]
+    counts = reader.tile_counts()
+    of_levels = ((reader.quality(k), reader.tissue(k)) for k in range(len(reader.header.levels)))
+    steps = np.concatenate([quality[tissue] for quality, tissue in of_levels if quality is not None])
+    found, tiles = np.unique(steps[steps != IS_PICTURE], return_counts=True)
+    by_quality = {f"{from_steps(step):g}": int(count) for step, count in zip(found, tiles, strict=True)}
+    return {
+        "latent_tiles": counts.latents,
+        "jpegxl_tiles": counts.pictures,
+        "tiles_by_quality": None if reader.header.quality is None else by_quality,
+    }
+
+
+def _fidelity(reader: StoreReader) -> dict[str, Any]:
+    """How near the tissue tiles of a store with a floor are; None dB is lossless."""
+    import numpy as np
+
+    levels = [reader.fidelity(level) for level in range(len(reader.header.levels))]
+    fidelity = np.concatenate([level[~np.isnan(level[..., 0])] for level in levels if level is not None])
 
     def number(value: float) -> float | None:
         return float(value) if np.isfinite(value) else None
 
     psnr_db, ms_ssim = fidelity.T if len(fidelity) else np.full((2, 1), np.nan)
     return {
-        "latent_tiles": len(latents),
-        "jpegxl_tiles": len(quality) - len(latents),
-        "tiles_by_quality": {
-            f"{sixteenths / 16:g}": int(count)
-            for sixteenths, count in zip(*np.unique(latents, return_counts=True), strict=True)
-        }
-        if reader.header.quality is not None
-        else None,
         "psnr_db": {"min": number(psnr_db.min()), "median": number(np.median(psnr_db))},
         "ms_ssim": {"min": number(ms_ssim.min()), "median": number(np.median(ms_ssim))},
         "lossless_tiles": int(np.isinf(psnr_db).sum()),

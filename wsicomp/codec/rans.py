@@ -15,20 +15,19 @@ from __future__ import annotations
 
 from typing import Any
 
-import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
 from wsicomp.codec.entropy_model import EntropyModel
 from wsicomp.codec.kernels import MAGNITUDES, decode_latent, find_spans, push_spans
 from wsicomp.codec.scales import as_int16
+from wsicomp.codec.sealed import seal, unseal
 from wsicomp.errors import LatentError
 
 __all__ = ["decode", "encode"]
 
 CLASS_BYTES = 1
 STATE_BYTES = 8
-CHECKSUM_BYTES = 4
 ESCAPE_BYTES = 3  # of one value, at most
 
 
@@ -56,9 +55,7 @@ def encode(latent: NDArray[np.integer[Any]], model: EntropyModel) -> bytes:
     escaped = find_spans(values, model.scales.plan, chosen, tables.spans, tables.lowest, tables.sizes, coded, escapes)
     stream = np.empty(2 * values.size + STATE_BYTES, np.uint8)
     start = push_spans(coded, tables.bits, stream)
-    body = bytes([tile_class]) + stream[start:].tobytes() + escapes[:escaped][::-1].tobytes()
-    checksum: int = google_crc32c.value(body)
-    return body + checksum.to_bytes(CHECKSUM_BYTES, "little")
+    return seal(bytes([tile_class]) + stream[start:].tobytes() + escapes[:escaped][::-1].tobytes())
 
 
 def decode(
@@ -85,11 +82,9 @@ def decode(
         If the shape is not of the model's channels.
     """
     _check_channels(shape, model)
-    if len(data) < CLASS_BYTES + STATE_BYTES + CHECKSUM_BYTES:
+    body = unseal(data)
+    if len(body) < CLASS_BYTES + STATE_BYTES:
         raise LatentError(f"a coded latent of {len(data)} bytes is cut short")
-    body = data[:-CHECKSUM_BYTES]
-    if google_crc32c.value(body) != int.from_bytes(data[-CHECKSUM_BYTES:], "little"):
-        raise LatentError("a coded latent does not match its checksum")
     tile_class = body[0]
     if tile_class >= model.scales.classes:
         raise LatentError(f"a coded latent is of class {tile_class}, which its entropy model does not have")

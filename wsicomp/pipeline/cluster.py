@@ -37,7 +37,7 @@ from wsicomp.pipeline.settings import EncodeSettings
 from wsicomp.pipeline.tile_codec import TileCodec
 from wsicomp.progress import Progress
 from wsicomp.slides import open_source
-from wsicomp.store.shared import SharedShards, SharedStore, WrittenShard
+from wsicomp.store.remote import RemoteShards, RemoteStore, WrittenShard
 from wsicomp.store.writer import StoreWriter
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class RowTask:
     slide: Path
     modified_ns: int
     settings: EncodeSettings
-    store: SharedStore
+    store: RemoteStore
     row: ShardRow
 
 
@@ -170,9 +170,9 @@ class ClusterEngine:
         """
         if self._client.status != "running":
             raise self._gone()
-        shared = writer.share()
+        remote = writer.remote()
         modified_ns = self._slide.stat().st_mtime_ns
-        tasks = [RowTask(self._slide, modified_ns, self._settings, shared, row) for row in rows]
+        tasks = [RowTask(self._slide, modified_ns, self._settings, remote, row) for row in rows]
         total, done = sum(row.tissue_tiles for row in rows), 0
         futures = self._client.map(encode_row, tasks, pure=False, retries=RETRIES)
         row_of = dict(zip(futures, rows, strict=True))
@@ -289,7 +289,7 @@ def encode_row(task: RowTask) -> RowDone:
         grid = header.grid(task.row.level)
         tissue = np.zeros((grid.rows, grid.cols), np.bool_)
         tissue[task.row.rows.start : task.row.rows.stop] = task.row.tissue
-        shards = SharedShards(task.store, tissue)
+        shards = RemoteShards(task.store, tissue)
         encode_rows(slide, [task.row], codec, coder, shards, resources=task.settings.resources)
     except WsicompError as error:
         return RowDone(error=error)

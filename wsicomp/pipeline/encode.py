@@ -26,14 +26,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsicomp.geometry import SHARD_TILES
-from wsicomp.pipeline.encoded import Encoded, count_raised, doubts
+from wsicomp.pipeline.encoded import Encoded, doubts
 from wsicomp.pipeline.floor import Floor, FloorCoder
 from wsicomp.pipeline.resources import Resources
 from wsicomp.pipeline.settings import DEFAULTS, EncodeSettings
 from wsicomp.pipeline.tile_codec import TileCodec
 from wsicomp.progress import Progress, silent
 from wsicomp.slides.source import TileSource, TissueMask
-from wsicomp.store.floored import FlooredShard
+from wsicomp.store.records import ShardRecord
 from wsicomp.store.schema import PICTURES, StoreHeader
 from wsicomp.store.writer import StoreWriter
 from wsicomp.store.zipped import check_target, pack
@@ -83,7 +83,7 @@ class ShardSink(Protocol):
         """What the store holds."""
 
     def write_shard(
-        self, level: int, rows: range, cols: range, block: NDArray[Any], floored: FlooredShard | None = None
+        self, level: int, rows: range, cols: range, block: NDArray[Any], record: ShardRecord | None = None
     ) -> None:
         """Store one shard, as `StoreWriter.write_shard` does."""
 
@@ -161,7 +161,7 @@ def encode_source(
             encode_rows(source, rows, codec, coder, writer, resources=settings.resources, progress=progress)
         else:
             engine.encode(rows, writer, progress)
-        raised, in_jpegxl = count_raised(writer.qualities, codec.quality)
+        counts = writer.tile_counts()
         store_bytes = writer.commit(limit_bytes=limit_bytes, file_overhead=ZIP_FILE_BYTES if settings.zipped else 0)
     if settings.zipped:
         try:
@@ -173,8 +173,8 @@ def encode_source(
         header,
         store_bytes,
         seconds=time.monotonic() - started,
-        raised_tiles=raised,
-        jpegxl_tiles=in_jpegxl,
+        raised_tiles=counts.raised,
+        jpegxl_tiles=counts.pictures,
         warnings=tuple(doubts(header)),
     )
 
@@ -230,7 +230,7 @@ def encode_rows(
         stream = read_ahead(source, tissue_places(rows), reading, window)
         for (level, shard), tiles in itertools.groupby(stream, key=lambda item: (item[0].level, item[0].shard)):
             block = empty_block(writer.header, level, shard)
-            floored = None if coder is None else FlooredShard.of_glass(*shard)
+            record = None if coder is None else ShardRecord.of_glass(*shard)
             while batch := list(itertools.islice(tiles, codec.batch_size)):
                 parts = []
                 for place, _ in batch:
@@ -238,11 +238,13 @@ def encode_rows(
                     parts.append(block[:, y : y + step, x : x + step])  # less than a tile at the slide's edge
                 pixels = np.stack([tile for _, tile in batch])
                 places = [place for place, _ in batch]
-                if coder is None or floored is None:
-                    inside = np.array([part.shape[1:] for part in parts], np.int64)
-                    latents: Sequence[NDArray[Any] | None] = list(codec.encode(pixels, inside=inside))
+                on_slide = [writer.header.grid(level).tile(place.row, place.col) for place, _ in batch]
+                sizes = np.array([(tile.height_px, tile.width_px) for tile in on_slide], np.int64)
+                latents: Sequence[NDArray[Any] | None]
+                if coder is None or record is None:
+                    latents = list(codec.encode(pixels, sizes=sizes))
                 else:
-                    latents = above_floor(coder, pixels, places, writer.header, floored)
+                    latents = above_floor(coder, pixels, sizes, places, record)
                 for part, latent in zip(parts, latents, strict=True):
                     if latent is not None:
                         part[...] = latent[:, : part.shape[1], : part.shape[2]]
@@ -250,23 +252,26 @@ def encode_rows(
                 progress(done, total)
             if written is not None:
                 written.result()
-            written = writing.submit(writer.write_shard, level, shard[0], shard[1], block, floored)
+            written = writing.submit(writer.write_shard, level, shard[0], shard[1], block, record)
         if written is not None:
             written.result()
 
 
 def above_floor(
-    coder: FloorCoder, pixels: NDArray[np.uint8], places: Sequence[Place], header: StoreHeader, floored: FlooredShard
+    coder: FloorCoder,
+    pixels: NDArray[np.uint8],
+    sizes: NDArray[np.int64],
+    places: Sequence[Place],
+    record: ShardRecord,
 ) -> list[NDArray[Any] | None]:
-    """Latents of tiles, or None for one that became JPEG XL; all else about them goes into `floored`."""
-    inside = [header.grid(place.level).tile(place.row, place.col) for place in places]
-    coded = coder.code(pixels, [(tile.height_px, tile.width_px) for tile in inside])
+    """Code tiles to latents, or None for one that became JPEG XL; all else about them goes into `record`."""
+    coded = coder.code(pixels, sizes)
     for place, tile in zip(places, coded, strict=True):
         at = place.row - place.shard[0].start, place.col - place.shard[1].start
-        floored.quality[at] = tile.quality
-        floored.fidelity[at] = tile.psnr_db, tile.ms_ssim
+        record.quality[at] = tile.quality
+        record.fidelity[at] = tile.psnr_db, tile.ms_ssim
         if tile.stream is not None:
-            floored.streams[place.row, place.col] = tile.stream
+            record.streams[place.row, place.col] = tile.stream
     return [tile.latent for tile in coded]
 
 

@@ -1,26 +1,21 @@
 """What an encoding made, and what a user should know of it.
 
-finished store -> header, bytes, quality arrays, sample of tiles -> Encoded -> a line for people, a record for scripts
+finished store -> header, bytes, counts of tiles, sample of tiles -> Encoded -> a line for people, a record for scripts
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
-from numpy.typing import NDArray
-
-from wsicomp.pipeline.floor import asked_sixteenths
-from wsicomp.store.floored import IN_JPEGXL
 from wsicomp.store.schema import StoreHeader
 
 if TYPE_CHECKING:
     from wsicomp.pipeline.fidelity import Fidelity
 
-__all__ = ["Encoded", "count_raised", "doubts"]
+__all__ = ["Encoded", "doubts"]
 
 
 @dataclass(frozen=True)
@@ -91,10 +86,3 @@ def doubts(header: StoreHeader) -> Iterator[str]:
         yield "does not say its micrometres per pixel; encoded in pixels"
     if not header.tissue_tiles:
         yield "no tile holds tissue, so all are kept as plain glass; lower --tissue-threshold"
-
-
-def count_raised(qualities: Iterable[NDArray[np.uint8]], asked: float | None) -> tuple[int, int]:
-    """Count tiles of a higher quality than the one asked for, and JPEG XL tiles, in a store's `quality` arrays."""
-    levels = list(qualities)
-    raised = sum(int(((level > asked_sixteenths(asked)) & (level != IN_JPEGXL)).sum()) for level in levels)
-    return raised, sum(int((level == IN_JPEGXL).sum()) for level in levels)

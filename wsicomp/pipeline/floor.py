@@ -35,13 +35,12 @@ from wsicomp.metrics.similarity import mirrored_out, ms_ssim
 from wsicomp.models.device import in_threads
 from wsicomp.models.wsic import QUALITIES
 from wsicomp.pipeline.tile_codec import TileCodec
-from wsicomp.pipeline.transforms import QUALITY_STEPS
 from wsicomp.store import jpegxl
 from wsicomp.store.coding import ZSTD_LEVEL
-from wsicomp.store.floored import IN_JPEGXL
-from wsicomp.store.reader import completed
+from wsicomp.store.quality import to_steps
+from wsicomp.store.tiles import IS_PICTURE
 
-__all__ = ["CodedTile", "Floor", "FloorCoder", "Guard", "asked_sixteenths"]
+__all__ = ["CodedTile", "Floor", "FloorCoder", "Guard"]
 
 DISTANCES = (8.0, 5.6, 4.0, 2.8, 2.0, 1.4, 1.0, 0.7, 0.5, 0.35, 0.25, 0.18, 0.12, 0.08, 0.05, 0.0)
 """Of JPEG XL, in half octaves from poor to hardly lossy; the last is lossless."""
@@ -139,7 +138,7 @@ class CodedTile:
     Parameters
     ----------
     quality
-        Sixteenths of the latent's quality, 0 for a codec without qualities; 255 where the tile is a stream.
+        Quality of the latent in steps, 0 for a codec without qualities; 255 where the tile is a stream.
     latent
         (C, T / 2**d, T / 2**d) of the stored type.
     stream
@@ -179,11 +178,6 @@ class Original:
         return x[: self.height_px, : self.width_px]
 
 
-def asked_sixteenths(quality: float | None) -> int:
-    """How `quality/LEVEL` names the quality that was asked for; 0 for a codec without qualities."""
-    return round((quality or 0) * QUALITY_STEPS)
-
-
 class FloorCoder:
     """Codes tiles so that none is below a floor.
 
@@ -202,7 +196,7 @@ class FloorCoder:
         if codec.quality is not None:
             self._qualities += range(math.floor(codec.quality) + 1, QUALITIES)
 
-    def code(self, tiles: NDArray[np.uint8], sizes: Sequence[tuple[int, int]]) -> list[CodedTile]:
+    def code(self, tiles: NDArray[np.uint8], sizes: NDArray[np.int64]) -> list[CodedTile]:
         """Code tiles, each as small as is tried and none below the floor.
 
         Parameters
@@ -210,7 +204,7 @@ class FloorCoder:
         tiles
             (N, T, T, 3) uint8.
         sizes
-            Height and width in pixels of the part of each that lies on the slide.
+            (N, 2) height and width in pixels of the part of each that lies on the slide.
 
         Raises
         ------
@@ -231,20 +225,19 @@ class FloorCoder:
             for index, latent, (good, psnr, similarity) in zip(left, latents, checked, strict=True):
                 asked_db.setdefault(index, psnr)
                 if good:
-                    found[index] = CodedTile(asked_sixteenths(quality), latent, None, psnr, similarity)
+                    found[index] = CodedTile(to_steps(quality), latent, None, psnr, similarity)
         left = [index for index in range(len(tiles)) if index not in found]
         found |= self._as_jpegxl({index: originals[index] for index in left}, asked_db, {})
+        kept = {index: tile.latent for index, tile in found.items() if tile.latent is not None}
         limits = {}
-        for index, tile in found.items():
-            if tile.latent is not None:
-                coded_bytes = self._latent_bytes(tile.latent)
-                if 8 * coded_bytes > math.prod(sizes[index]):
-                    limits[index] = coded_bytes - WRAPPING_BYTES
+        for index, coded_bytes in zip(kept, in_threads(self._latent_bytes, kept.values()), strict=True):
+            if 8 * coded_bytes > math.prod(sizes[index].tolist()):
+                limits[index] = coded_bytes - WRAPPING_BYTES
         found |= self._as_jpegxl({index: originals[index] for index in limits}, asked_db, limits)
         return [found[index] for index in range(len(tiles))]
 
-    def _originals(self, tiles: NDArray[np.uint8], sizes: Sequence[tuple[int, int]]) -> list[Original]:
-        originals = [Original(x, *size) for x, size in zip(tiles, sizes, strict=True)]
+    def _originals(self, tiles: NDArray[np.uint8], sizes: NDArray[np.int64]) -> list[Original]:
+        originals = [Original(x, *size) for x, size in zip(tiles, sizes.tolist(), strict=True)]
         if self._floor.guard is None:
             return originals
         logits = self._logits(originals, list(tiles))
@@ -253,18 +246,11 @@ class FloorCoder:
     def _through_codec(
         self, originals: list[Original], quality: float | None
     ) -> tuple[NDArray[Any], Sequence[NDArray[np.uint8]]]:
-        """Latents, and what a reader of the store makes of them."""
-        codec = self._codec
-        step = 2**codec.depth
-        inside = np.array([(-(-o.height_px // step), -(-o.width_px // step)) for o in originals], np.int64)
+        """Encode tiles, and decode them as a reader of the store will."""
         qualities = np.full(len(originals), quality or 0, np.float32)
-        latents = codec.encode(np.stack([o.x for o in originals]), quality=qualities, inside=inside)
-        mirrored = codec.entropy is None
-        read = [
-            completed(latent[:, :height, :width], latent.shape[-1], mirrored=mirrored)
-            for latent, (height, width) in zip(latents, inside, strict=True)
-        ]
-        return latents, list(codec.decode(np.stack(read), quality=qualities))
+        sizes = np.array([(o.height_px, o.width_px) for o in originals], np.int64)
+        latents = self._codec.encode(np.stack([o.x for o in originals]), quality=qualities, sizes=sizes)
+        return latents, list(self._codec.decode(latents, quality=qualities))
 
     def _check(
         self, originals: Sequence[Original], decoded: Sequence[NDArray[np.uint8]], least_db: Sequence[float] = ()
@@ -322,7 +308,7 @@ class FloorCoder:
                 if good:
                     high[index] = rung - 1
                     if fits:
-                        found[index] = CodedTile(IN_JPEGXL, None, stream, psnr, similarity)
+                        found[index] = CodedTile(IS_PICTURE, None, stream, psnr, similarity)
                 elif rung == last:
                     raise StoreError("JPEG XL does not give a tile back losslessly; install another imagecodecs")
                 else:
@@ -335,9 +321,9 @@ class FloorCoder:
             import imagecodecs
 
             return len(imagecodecs.zstd_encode(latent.tobytes(), level=ZSTD_LEVEL))
-        from wsicomp.codec import rans
+        from wsicomp.codec.zarr_rans import code_ahead
 
-        return len(rans.encode(latent, self._codec.entropy))
+        return len(code_ahead(latent, self._codec.entropy.digest))
 
 
 def jpegxl_of(asked: tuple[NDArray[np.uint8], float]) -> tuple[bytes, NDArray[np.uint8]]:

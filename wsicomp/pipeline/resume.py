@@ -14,7 +14,7 @@ import contextlib
 from pathlib import Path
 
 from wsicomp.errors import ConfigError, StoreError
-from wsicomp.pipeline.encoded import Encoded, count_raised
+from wsicomp.pipeline.encoded import Encoded
 from wsicomp.pipeline.settings import EncodeSettings
 from wsicomp.pipeline.target import CodecChoice
 from wsicomp.slides import open_source
@@ -48,17 +48,20 @@ def kept(slide: Path, store: Path, settings: EncodeSettings, choice: CodecChoice
             if verify(store):
                 return None
             with StoreReader(store) as reader:
-                store_bytes = reader.store_bytes
-                qualities = [reader.quality(level.index) for level in header.levels]
+                store_bytes, counts = reader.store_bytes, reader.tile_counts()
         except StoreError:
             return None
         floor = None if settings.floor is None else settings.floor.record
         same = (header.levels, header.tile_size, header.floor) == (source.levels, source.tile_size, floor)
         if not (same and choice.made(header, store_bytes, source)):
             raise ConfigError(f"{store}: was encoded with other settings; give --overwrite, or another output")
-    raised, in_jpegxl = count_raised((quality for quality in qualities if quality is not None), header.quality)
     return Encoded.of_store(
-        store, header, store_bytes, raised_tiles=raised, jpegxl_tiles=in_jpegxl, warnings=(doubt,) if doubt else ()
+        store,
+        header,
+        store_bytes,
+        raised_tiles=counts.raised,
+        jpegxl_tiles=counts.pictures,
+        warnings=(doubt,) if doubt else (),
     )
 
 

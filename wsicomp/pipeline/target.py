@@ -26,8 +26,9 @@ from wsicomp.models.wsic import QUALITIES
 from wsicomp.pipeline.encode import rows_of, tissue_places
 from wsicomp.pipeline.settings import EncodeSettings, Target
 from wsicomp.pipeline.tile_codec import TileCodec
-from wsicomp.pipeline.transforms import QUALITY_STEPS, codec_depths, load_codec
+from wsicomp.pipeline.transforms import codec_depths, load_codec
 from wsicomp.slides.source import TileSource, TissueMask
+from wsicomp.store.quality import from_steps, to_steps
 from wsicomp.store.schema import StoreHeader
 
 __all__ = ["CodecChoice", "FixedCodec", "TargetedCodec", "choose", "codec_choice"]
@@ -44,7 +45,7 @@ INDEX_BYTES = 16
 METADATA_BYTES, LEVEL_BYTES = 3200, 1100
 """Of a store and of each of its levels: JSON, masks and manifest, about."""
 
-FINEST = (QUALITIES - 1) * QUALITY_STEPS
+FINEST = to_steps(QUALITIES - 1)
 
 
 class CodecChoice(Protocol):
@@ -130,18 +131,13 @@ class Sample:
     tiles: NDArray[np.uint8]
     sizes: NDArray[np.int64]
 
-    def inside(self, depth: int) -> NDArray[np.int64]:
-        """Rows and columns of the latents that are stored, (N, 2)."""
-        stored: NDArray[np.int64] = -(-self.sizes // 2**depth)
-        return stored
-
 
 @dataclass(frozen=True)
 class Setting:
-    """A codec's quality in sixteenths, and what it does to a sample, per tile in bytes and decibels."""
+    """A codec's quality in steps, and what it does to a sample, per tile in bytes and decibels."""
 
     codec: TileCodec
-    sixteenths: int
+    steps: int
     tile_bytes: float
     psnr_db: float
 
@@ -200,7 +196,7 @@ def choose(
         best = max(candidates, key=lambda setting: setting.psnr_db)
     else:
         best = min(candidates, key=lambda setting: setting.tile_bytes)
-    return TileCodec(model, best.codec.depth, quality=best.sixteenths / QUALITY_STEPS, device=device)
+    return TileCodec(model, best.codec.depth, quality=from_steps(best.steps), device=device)
 
 
 def draw_sample(source: TileSource, mask: TissueMask) -> Sample:
@@ -252,22 +248,22 @@ def unreachable(source: TileSource, mask: TissueMask, target: Target, nearest: l
     )
 
 
-def measure(codec: TileCodec, sample: Sample, sixteenths: int) -> Setting:
+def measure(codec: TileCodec, sample: Sample, steps: int) -> Setting:
     """Encode and decode a sample at one quality."""
-    quality = np.full(len(sample.tiles), sixteenths / QUALITY_STEPS, np.float32)
-    latents = codec.encode(sample.tiles, quality=quality, inside=sample.inside(codec.depth))
+    quality = np.full(len(sample.tiles), from_steps(steps), np.float32)
+    latents = codec.encode(sample.tiles, quality=quality, sizes=sample.sizes)
     decoded = codec.decode(latents, quality=quality)
     psnrs = [
         psnr_db(tile[:height, :width], x_hat[:height, :width])
         for tile, x_hat, (height, width) in zip(sample.tiles, decoded, sample.sizes, strict=True)
     ]
-    return Setting(codec, sixteenths, coded_bytes(codec, latents), mean_psnr_db(psnrs))
+    return Setting(codec, steps, coded_bytes(codec, latents), mean_psnr_db(psnrs))
 
 
-def stream_bytes(codec: TileCodec, sample: Sample, sixteenths: int) -> float:
+def stream_bytes(codec: TileCodec, sample: Sample, steps: int) -> float:
     """Mean bytes of a tile's stream at one quality."""
-    quality = np.full(len(sample.tiles), sixteenths / QUALITY_STEPS, np.float32)
-    return coded_bytes(codec, codec.encode(sample.tiles, quality=quality, inside=sample.inside(codec.depth)))
+    quality = np.full(len(sample.tiles), from_steps(steps), np.float32)
+    return coded_bytes(codec, codec.encode(sample.tiles, quality=quality, sizes=sample.sizes))
 
 
 def coded_bytes(codec: TileCodec, latents: NDArray[np.int16]) -> float:
@@ -280,19 +276,19 @@ def coded_bytes(codec: TileCodec, latents: NDArray[np.int16]) -> float:
 
 
 def most_within(codec: TileCodec, sample: Sample, allowed: float) -> int | None:
-    """Highest quality, in sixteenths, whose tiles cost at most `allowed` bytes in the mean; None if none does."""
-    return last_true(lambda sixteenths: stream_bytes(codec, sample, sixteenths) <= allowed)
+    """Highest quality, in steps, whose tiles cost at most `allowed` bytes in the mean; None if none does."""
+    return last_true(lambda steps: stream_bytes(codec, sample, steps) <= allowed)
 
 
 def least_reaching(codec: TileCodec, sample: Sample, psnr_db: float) -> int | None:
-    """Lowest quality, in sixteenths, that reaches a mean PSNR; None if none does."""
-    below = last_true(lambda sixteenths: measure(codec, sample, sixteenths).psnr_db < psnr_db)
+    """Lowest quality, in steps, that reaches a mean PSNR; None if none does."""
+    below = last_true(lambda steps: measure(codec, sample, steps).psnr_db < psnr_db)
     found = 0 if below is None else below + 1
     return found if found <= FINEST else None
 
 
 def last_true(holds: Callable[[int], bool]) -> int | None:
-    """Highest quality, in sixteenths, at which something holds that holds at all below it; None if it never does."""
+    """Highest quality, in steps, at which something holds that holds at all below it; None if it never does."""
     low, high = -1, FINEST
     while low < high:
         middle = (low + high + 1) // 2

@@ -27,6 +27,7 @@ from wsicomp.models.registry import LoadedModel, load_model
 from wsicomp.models.shipped import find_shipped
 from wsicomp.pipeline.transforms import Transform, check_quality, load_codec
 from wsicomp.store.schema import LatentDtype, StoreHeader
+from wsicomp.store.tiles import completed, stored_size
 
 if TYPE_CHECKING:
     from wsicomp.codec.entropy_model import EntropyModel
@@ -189,7 +190,7 @@ class TileCodec:
         tiles: NDArray[np.uint8],
         *,
         quality: NDArray[np.float32] | None = None,
-        inside: NDArray[np.int64] | None = None,
+        sizes: NDArray[np.int64] | None = None,
     ) -> NDArray[Any]:
         """Encode tiles (N, T, T, 3) uint8 to latents (N, C, T/2^d, T/2^d) of the stored type.
 
@@ -197,17 +198,24 @@ class TileCodec:
         ----------
         quality
             (N,) quality of each tile; None is the codec's own for all.
-        inside
-            (N, 2) rows and columns of each latent that lie on the slide, the others not being stored; None is all.
+        sizes
+            (N, 2) height and width in pixels of the part of each tile that lies on the slide; None is all. Beyond it a
+            latent is not stored, and comes out here as it will come out of the store.
 
         Raises
         ------
         ConfigError
             If the model has no such quality.
         """
-        side = tiles.shape[1] >> self.depth
-        whole = np.full((len(tiles), 2), side, np.int64) if inside is None else inside
-        return self._in_batches(self._encode, tiles, self._qualities(quality, len(tiles)), whole)
+        if sizes is None:
+            sizes = np.full((len(tiles), 2), tiles.shape[1], np.int64)
+        inside = np.array([stored_size(height, width, self.depth) for height, width in sizes.tolist()], np.int64)
+        latents = self._in_batches(self._encode, tiles, self._qualities(quality, len(tiles)), inside)
+        for index in np.flatnonzero((inside < latents.shape[-1]).any(1)):
+            height, width = inside[index]
+            kept = latents[index, :, :height, :width]
+            latents[index] = completed(kept, latents.shape[-1], mirrored=self.entropy is None)
+        return latents
 
     def decode(self, latents: NDArray[Any], *, quality: NDArray[np.float32] | None = None) -> NDArray[np.uint8]:
         """Decode latents (N, C, t, t) of the stored type to tiles (N, t * 2^d, t * 2^d, 3) uint8.

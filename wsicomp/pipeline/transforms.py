@@ -23,18 +23,16 @@ from wsicomp.errors import ConfigError, ModelError
 from wsicomp.models.family import Codec
 from wsicomp.models.registry import LoadedModel, load_model
 from wsicomp.models.wsic import QUALITIES
+from wsicomp.store.quality import from_steps, to_steps
 from wsicomp.store.schema import LatentDtype
 
 if TYPE_CHECKING:
     from wsicomp.codec.entropy_model import EntropyModel
 
-__all__ = ["DEFAULT_QUALITY", "QUALITY_STEPS", "Transform", "check_quality", "codec_depths", "load_codec"]
+__all__ = ["DEFAULT_QUALITY", "Transform", "check_quality", "codec_depths", "load_codec"]
 
 DEFAULT_QUALITY = 4
 """The quality where none is asked for."""
-
-QUALITY_STEPS = 16
-"""Steps from one whole quality to the next."""
 
 
 class Transform:
@@ -125,7 +123,7 @@ def check_quality(quality: float) -> float:
     """
     if not 0 <= quality <= QUALITIES - 1:
         raise ConfigError(f"quality {quality:g} is unknown; this model has qualities 0 to {QUALITIES - 1}")
-    return round(quality * QUALITY_STEPS) / QUALITY_STEPS
+    return from_steps(to_steps(quality))
 
 
 def load_codec(source: str | Path) -> LoadedModel:

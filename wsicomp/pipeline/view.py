@@ -1,7 +1,7 @@
 """A latent store seen as a slide: whatever reads OpenSlide objects reads it unchanged.
 
     read_region -> tiles that the region touches -> cache, or store -> decoder -> crop
-                                                              store -> JPEG XL, for some tiles of a store with a floor
+                                                              store -> JPEG XL, for the pictures among the tiles
                                                              (threads, a batch ahead of the decoder)
 
 A region decoded alone equals the crop of the whole slide decoded, bit for bit, because each tile is decoded alone. The
@@ -16,7 +16,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple, Self, TypeAlias
+from typing import Any, Self, TypeAlias, assert_never
 
 import numpy as np
 import openslide
@@ -29,6 +29,7 @@ from wsicomp.geometry import Tile
 from wsicomp.pipeline.tile_codec import TileCodec
 from wsicomp.pipeline.transforms import check_quality
 from wsicomp.store.reader import StoreReader
+from wsicomp.store.tiles import Glass, Latent, Picture
 
 __all__ = ["LatentSlide", "read_tiles"]
 
@@ -38,17 +39,10 @@ READERS = 4
 """Threads that read and entropy-decode tiles; they start when there is work."""
 
 
-class Latent(NamedTuple):
-    """A tile's latent (C, t, t) and its quality, 0 for a codec without."""
+Ready: TypeAlias = Latent | NDArray[np.uint8] | None
+"""A tile up to where the network begins: its latent, its pixels if it is a picture, or None for glass."""
 
-    values: NDArray[Any]
-    quality: float
-
-
-Stored: TypeAlias = Latent | NDArray[np.uint8] | None
-"""A tile as far as it was read: its latent, its pixels if it is JPEG XL, or None for glass."""
-
-Batch: TypeAlias = list[tuple[Tile, NDArray[np.uint8] | Future[Stored]]]
+Batch: TypeAlias = list[tuple[Tile, NDArray[np.uint8] | Future[Ready]]]
 """Tiles with their pixels, out of the cache, or what a thread is reading."""
 
 
@@ -248,12 +242,12 @@ class LatentSlide(openslide.AbstractSlide):
             batch.append((tile, cached if cached is not None else readers.submit(self._read, *place)))
         return batch
 
-    def _read(self, level: int, row: int, col: int) -> Stored:
-        return read_stored(self.reader, self.codec, level, row, col)
+    def _read(self, level: int, row: int, col: int) -> Ready:
+        return read_ready(self.reader, self.codec, level, row, col)
 
     def _finish(self, level: int, batch: Batch) -> Iterator[tuple[Tile, NDArray[np.uint8]]]:
         missing = {tile: found.result() for tile, found in batch if isinstance(found, Future)}
-        decoded = dict(zip(missing, decode_stored(self.codec, list(missing.values())), strict=True))
+        decoded = dict(zip(missing, decode_ready(self.codec, list(missing.values())), strict=True))
         for tile, found in batch:
             if not isinstance(found, Future):
                 yield tile, found
@@ -273,7 +267,7 @@ class LatentSlide(openslide.AbstractSlide):
 def read_tiles(
     reader: StoreReader, codec: TileCodec, level: int, places: Sequence[tuple[int, int]]
 ) -> list[NDArray[np.uint8] | None]:
-    """Decode tiles of a store, whether they are latents or JPEG XL.
+    """Decode tiles of a store, of whatever kind.
 
     Parameters
     ----------
@@ -292,40 +286,37 @@ def read_tiles(
     StoreCorrupt
         If a tile is damaged.
     """
-    return decode_stored(codec, [read_stored(reader, codec, level, *place) for place in places])
+    return decode_ready(codec, [read_ready(reader, codec, level, *place) for place in places])
 
 
-def read_stored(reader: StoreReader, codec: TileCodec, level: int, row: int, col: int) -> Stored:
-    """One tile of a store, up to where the network begins: its latent, or its pixels if it is JPEG XL; None for glass.
+def read_ready(reader: StoreReader, codec: TileCodec, level: int, row: int, col: int) -> Ready:
+    """Read one tile of a store up to where the network begins.
 
     Raises
     ------
     StoreCorrupt
-        If the tile is damaged.
+        If the tile is damaged, or has a quality that the codec does not have.
     """
-    picture = reader.read_picture(level, row, col)
-    if picture is not None:
-        return picture
-    latent = reader.read_latents(level, row, col)
-    return None if latent is None else Latent(latent, quality_of(reader, codec, level, row, col))
+    match reader.read_tile(level, row, col):
+        case Glass():
+            return None
+        case Picture() as picture:
+            return picture.pixels()
+        case Latent() as latent:
+            try:
+                return Latent(latent.values, None if latent.quality is None else check_quality(latent.quality))
+            except ConfigError as error:
+                place = f"{reader.path}: level {level}, tile row {row}, col {col}"
+                raise StoreCorrupt(f"{place}: {error}; restore it") from error
+        case other:
+            assert_never(other)
 
 
-def decode_stored(codec: TileCodec, tiles: Sequence[Stored]) -> list[NDArray[np.uint8] | None]:
-    """Pixels (tile_size, tile_size, 3) uint8 of tiles as they were read; None for glass."""
+def decode_ready(codec: TileCodec, tiles: Sequence[Ready]) -> list[NDArray[np.uint8] | None]:
+    """Return the pixels (tile_size, tile_size, 3) uint8 of tiles as they were read; None for glass."""
     latents = [tile for tile in tiles if isinstance(tile, Latent)]
     decoded: Iterator[NDArray[np.uint8]] = iter(())
     if latents:
-        qualities = np.array([latent.quality for latent in latents], np.float32)
+        qualities = np.array([latent.quality or 0 for latent in latents], np.float32)
         decoded = iter(codec.decode(np.stack([latent.values for latent in latents]), quality=qualities))
     return [next(decoded) if isinstance(tile, Latent) else tile for tile in tiles]
-
-
-def quality_of(reader: StoreReader, codec: TileCodec, level: int, row: int, col: int) -> float:
-    """Quality of a tile's latent, 0 for a codec without; StoreCorrupt if it is one that the codec does not have."""
-    quality = reader.tile_quality(level, row, col)
-    if quality is None or codec.quality is None:
-        return 0
-    try:
-        return check_quality(quality)
-    except ConfigError as error:
-        raise StoreCorrupt(f"{reader.path}: level {level}, tile row {row}, col {col}: {error}; restore it") from error

@@ -2,13 +2,13 @@
 
     path -> container (folder or zip)
          -> manifest: its own digest, then every file there with its size and no file beside them
-         -> SHA-256 of every file but the latents (metadata, tissue, colour profile)
-         -> header -> arrays -> read_latents(level, row, col), checked by crc32c before it is decoded
-                                read_picture(level, row, col), for tiles that are JPEG XL in a store with a floor
+         -> SHA-256 of every file but the chunks of tiles (metadata, tissue, colour profile)
+         -> header -> arrays -> read_tile(level, row, col), checked by crc32c before it is decoded
+                                -> Glass | Latent | Picture
 
-Opening costs one listing and some small files however large the store is; the latents' own SHA-256 is `verify`'s work.
-It knows nothing of models: what comes out is the quantised latent, as it was written. Where the header names an entropy
-model, no more than the header can be read until that model has been registered.
+Opening costs one listing and some small files however large the store is; the chunks' own SHA-256 is `verify`'s work.
+It knows nothing of networks: what comes out is what was written. Where the header names an entropy model, a latent
+needs that model to be registered, and nothing else does.
 """
 
 from __future__ import annotations
@@ -19,25 +19,26 @@ import json
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wsicomp.errors import StoreCorrupt, StoreError, StoreVersion
+from wsicomp.errors import StoreCorrupt, StoreVersion
 from wsicomp.store.container import Container, open_container
 from wsicomp.store.manifest import MANIFEST, Manifest, is_chunk
+from wsicomp.store.quality import from_steps
 from wsicomp.store.schema import StoreHeader
+from wsicomp.store.tiles import IS_PICTURE, Glass, Latent, StoredTile, TileCounts, completed
 
 if TYPE_CHECKING:
     from wsicomp.store.arrays import StoreArrays
-    from wsicomp.store.floored import FlooredArrays
 
-__all__ = ["StoreReader", "completed", "read_header", "read_manifest"]
+__all__ = ["StoreReader", "read_header", "read_manifest"]
 
 
 class StoreReader:
-    """A complete latent store, open for reading; `read_latents` may be called from several threads.
+    """A complete latent store, open for reading; `read_tile` may be called from several threads.
 
     Parameters
     ----------
@@ -90,118 +91,71 @@ class StoreReader:
 
     @property
     def icc_profile(self) -> bytes | None:
-        """Colour profile of the decoded pixels; None where there is none.
-
-        Raises
-        ------
-        StoreError
-            If the latents' entropy model is not registered.
-        """
+        """Colour profile of the decoded pixels; None where there is none."""
         return self._arrays.icc_profile
 
     def tissue(self, level: int) -> NDArray[np.bool_]:
-        """Mask of one level's tiles, (rows, cols) bool, read-only; True is tissue, and False is glass.
+        """Return the mask of one level's tiles, (rows, cols) bool, read-only; True is tissue, and False is glass.
 
         Raises
         ------
         IndexError
             If the store has no such level.
-        StoreError
-            If the latents' entropy model is not registered.
         """
         self.header.grid(level)
         return self._arrays.tissue[level]
 
-    def read_latents(self, level: int, row: int, col: int) -> NDArray[Any] | None:
-        """Latents of one tile, checked against their checksum.
-
-        A tile that sticks out of the image was stored without the part outside, which `completed` fills in.
-
-        Returns
-        -------
-        ndarray or None
-            (C, T / 2**depth, T / 2**depth) in the store's dtype; None for a glass tile.
+    def read_tile(self, level: int, row: int, col: int) -> StoredTile:
+        """Read one tile, checked against its checksum, and say of which kind it is.
 
         Raises
         ------
         IndexError
             If the store has no such tile.
         StoreError
-            If the latents' entropy model is not registered, or the tile is JPEG XL and has none.
+            If it is a latent, and its entropy model is not registered.
         StoreCorrupt
             If the tile's bytes are damaged or gone.
         """
         self.header.grid(level).tile(row, col)
-        if self._in_jpegxl(level, row, col):
-            raise StoreError(
-                f"{self.path}: level {level}, tile row {row}, col {col} is JPEG XL and has no latent; read its picture"
-            )
-        if not self._arrays.tissue[level][row, col]:
-            return None
-        inside = self._arrays.block(level, range(row, row + 1), range(col, col + 1))
-        return completed(inside, self.header.chunk_px, mirrored=self.header.entropy is None)
+        arrays, quality = self._arrays, self.header.quality
+        if not arrays.tissue[level][row, col]:
+            return Glass()
+        if self.header.has_pictures:
+            steps = int(arrays.quality[level][row, col])
+            if steps == IS_PICTURE:
+                picture = arrays.picture(level, row, col)
+                if picture is None:
+                    raise StoreCorrupt(
+                        f"{self.path}: level {level}, tile row {row}, col {col} is damaged (its JPEG XL stream is gone)"
+                        "; restore the store or encode the slide again"
+                    )
+                return picture
+            quality = None if quality is None else from_steps(steps)
+        inside = arrays.block(level, range(row, row + 1), range(col, col + 1))
+        return Latent(completed(inside, self.header.chunk_px, mirrored=self.header.entropy is None), quality)
 
-    def read_picture(self, level: int, row: int, col: int) -> NDArray[np.uint8] | None:
-        """Pixels of a tile that is stored as JPEG XL, checked against its checksum.
-
-        Returns
-        -------
-        ndarray or None
-            (tile_size, tile_size, 3) uint8; None for a tile that has a latent, and for glass.
-
-        Raises
-        ------
-        IndexError
-            If the store has no such tile.
-        StoreCorrupt
-            If the tile's bytes are damaged or gone.
-        """
-        self.header.grid(level).tile(row, col)
-        if self._floored is None or not self._in_jpegxl(level, row, col):
-            return None
-        from wsicomp.store.arrays import CHUNK_DAMAGE, one_line
-
-        try:
-            return self._floored.picture(level, row, col)
-        except CHUNK_DAMAGE as error:
-            raise StoreCorrupt(
-                f"{self.path}: level {level}, tile row {row}, col {col} is damaged ({one_line(error)});"
-                " restore the store or encode the slide again"
-            ) from error
-
-    def tile_quality(self, level: int, row: int, col: int) -> float | None:
-        """Quality that a tile's latent was encoded with; None for a codec without qualities.
-
-        Raises
-        ------
-        IndexError
-            If the store has no such tile.
-        """
-        self.header.grid(level).tile(row, col)
-        if self._floored is None or self.header.quality is None:
-            return self.header.quality
-        return int(self._floored.quality[level][row, col]) / 16
+    def tile_counts(self) -> TileCounts:
+        """Count the tiles of each kind."""
+        header = self.header
+        steps = self._arrays.quality if header.has_pictures else ()
+        return TileCounts.of(header.total_tiles, header.tissue_tiles, header.quality, steps)
 
     def quality(self, level: int) -> NDArray[np.uint8] | None:
-        """Quality of one level's tiles in sixteenths, (rows, cols) uint8, read-only; 255 is JPEG XL, and glass is 0.
+        """Return the quality of one level's tiles in steps, (rows, cols) uint8, read-only; 255 is a picture, glass 0.
 
-        None for a store without a floor. Raises IndexError if the store has no such level.
+        None for a store in which no tile can be a picture. Raises IndexError if the store has no such level.
         """
         self.header.grid(level)
-        return None if self._floored is None else self._floored.quality[level]
+        return self._arrays.quality[level] if self.header.has_pictures else None
 
     def fidelity(self, level: int) -> NDArray[np.float32] | None:
-        """PSNR in dB and MS-SSIM of one level's tiles, (rows, cols, 2) float32, read-only; NaN on glass.
+        """Return PSNR in dB and MS-SSIM of one level's tiles, (rows, cols, 2) float32, read-only; NaN on glass.
 
         None for a store without a floor. Raises IndexError if the store has no such level.
         """
         self.header.grid(level)
-        return None if self._floored is None else self._floored.fidelity[level]
-
-    def _in_jpegxl(self, level: int, row: int, col: int) -> bool:
-        from wsicomp.store.floored import IN_JPEGXL
-
-        return self._floored is not None and int(self._floored.quality[level][row, col]) == IN_JPEGXL
+        return None if self.header.floor is None else self._arrays.fidelity[level]
 
     @cached_property
     def _arrays(self) -> StoreArrays:
@@ -210,14 +164,6 @@ class StoreReader:
 
         return StoreArrays(self._container, self._manifest, self.header, str(self.path))
 
-    @cached_property
-    def _floored(self) -> FlooredArrays | None:
-        if self.header.floor is None:
-            return None
-        from wsicomp.store.arrays import open_floored
-
-        return open_floored(self._container, self._manifest, self.header, str(self.path))
-
     def _check_hash(self, name: str) -> None:
         try:
             data = self._container.read(name, 0, self._manifest.files[name].bytes)
@@ -225,31 +171,6 @@ class StoreReader:
             raise StoreCorrupt(f"{self.path}: {name} cannot be read; restore the store") from error
         if hashlib.sha256(data).hexdigest() != self._manifest.files[name].sha256:
             raise StoreCorrupt(f"{self.path}: {name} does not match its checksum; restore it or encode the slide again")
-
-
-def completed(inside: NDArray[Any], side: int, *, mirrored: bool) -> NDArray[Any]:
-    """Bring a latent that was cropped at the image's edge back to its full size.
-
-    Parameters
-    ----------
-    inside
-        (..., h, w), the part that is stored.
-    side
-        Height and width of a whole latent.
-    mirrored
-        Whether what is missing is mirrored from the part inside, which spares the border of the picture a seam; else it
-        is zeros: what an encoder that predicts symbols from their neighbours took it for.
-
-    Returns
-    -------
-    ndarray
-        (..., side, side); `inside` itself where nothing is missing.
-    """
-    *_, height, width = inside.shape
-    if (height, width) == (side, side):
-        return inside
-    missing = [(0, 0)] * (inside.ndim - 2) + [(0, side - height), (0, side - width)]
-    return np.pad(inside, missing, mode="symmetric") if mirrored else np.pad(inside, missing)
 
 
 def read_manifest(container: Container, store: str) -> Manifest:

@@ -7,11 +7,11 @@
     tissue/LEVEL              (rows, cols) bool                       the whole array       none
     icc_profile (optional)    (bytes,) uint8                          the whole array       none
 
-Where a floor was set under every tile, and only there, these stand beside them (`floored` says more):
+Where some tiles may be pictures, these stand beside them (`records` says more); `fidelity` only where there is a floor:
 
     quality/LEVEL             (rows, cols) uint8                      the whole array       none
-    fidelity/LEVEL            (rows, cols, 2) float32                 the whole array       none
     jpegxl/LEVEL              (rows, cols, 4 T**2 + 1024) uint8       (1, 1, all)           up to 16 x 16 chunks
+    fidelity/LEVEL            (rows, cols, 2) float32                 the whole array       none
 
 What `latents` holds is decided by the model: quantised latents for `perticarari2023`, residual symbols for `wsic`.
 
@@ -105,8 +105,9 @@ class StoreHeader:
         Digest of the entropy model that the latents are coded with, 64 lowercase hexadecimal digits, for int8 and int16
         alone; None where they are bytes compressed by zstd.
     floor
-        What no tissue tile is below: plain keys to numbers and short strings, of which `min_psnr_db` and `min_ms_ssim`
-        hold for the recorded fidelity. None where no floor was set; version 1 then has no such field.
+        A promise that no tissue tile is below this: plain keys to numbers and short strings, of which `min_psnr_db` and
+        `min_ms_ssim` hold for the recorded fidelity. None where nothing was promised; version 1 then has no such field.
+        A store with a floor may have pictures.
     created_by
         The program that wrote the store: "wsicomp VERSION".
     format_version
@@ -191,6 +192,13 @@ class StoreHeader:
         if self.source_fingerprint is not None:
             check_text("source_fingerprint", self.source_fingerprint, SHA256)
         check_features(self.features)
+        if self.floor is not None and not self.has_pictures:
+            raise ValueError(f"a store with a floor needs the feature {PICTURES}")
+
+    @property
+    def has_pictures(self) -> bool:
+        """Whether a tile may be a picture, or have a quality of its own; version 1 says so by its floor."""
+        return PICTURES in self.features or (self.format_version == 1 and self.floor is not None)
 
     @property
     def chunk_px(self) -> int:

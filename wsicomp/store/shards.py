@@ -1,8 +1,8 @@
-"""The arrays of a new store that are written shard by shard: latents, and what a floor adds to them.
+"""The arrays of a new store that are written shard by shard: latents, and the pictures among the tiles.
 
     block (C, h, w), tissue of the level -> checked -> latents/LEVEL, jpegxl/LEVEL of a zarr group, on disk or in memory
 
-`writer` holds them on the disk; `shared` holds the same arrays in memory, to make the bytes of one shard that belongs
+`writer` holds them on the disk; `remote` holds the same arrays in memory, to make the bytes of one shard that belongs
 into a store that another process writes. Both therefore make the same bytes.
 """
 
@@ -15,7 +15,7 @@ import zarr
 from numpy.typing import NDArray
 
 from wsicomp.store.coding import coding
-from wsicomp.store.floored import FlooredShard, FlooredWriter
+from wsicomp.store.records import RecordWriter, ShardRecord
 from wsicomp.store.schema import StoreHeader
 
 __all__ = ["ShardArrays"]
@@ -35,7 +35,7 @@ class ShardArrays:
     def __init__(self, root: zarr.Group, header: StoreHeader) -> None:
         self._header = header
         group = root.create_group("latents")
-        self.floored = None if header.floor is None else FlooredWriter(root, header)
+        self.records = RecordWriter(root, header) if header.has_pictures else None
         self._latents = [
             group.create_array(
                 str(level.index),
@@ -58,7 +58,7 @@ class ShardArrays:
         cols: range,
         block: NDArray[Any],
         tissue: NDArray[np.bool_],
-        floored: FlooredShard | None = None,
+        record: ShardRecord | None = None,
     ) -> None:
         """Write one shard.
 
@@ -70,8 +70,8 @@ class ShardArrays:
             (C, h, w) in the header's dtype: the shard's tiles, cropped at the image's edge, zeros where glass.
         tissue
             (rows, cols) bool, mask of the whole level.
-        floored
-            Quality, fidelity and JPEG XL streams of the shard's tiles, if and only if the header has a floor.
+        record
+            Quality, fidelity and JPEG XL streams of the shard's tiles, if and only if the store may have pictures.
 
         Raises
         ------
@@ -93,8 +93,8 @@ class ShardArrays:
         for row, col in np.argwhere(~tissue[rows.start : rows.stop, cols.start : cols.stop]):
             if block[:, row * step : (row + 1) * step, col * step : (col + 1) * step].any():
                 raise ValueError(f"glass tile {rows.start + row}, {cols.start + col} of level {level} is not zero")
-        if (floored is None) != (self.floored is None):
-            raise ValueError("a shard has quality and fidelity if and only if the header has a floor")
-        if self.floored is not None and floored is not None:
-            self.floored.write(level, rows, cols, floored, block, tissue)
+        if (record is None) != (self.records is None):
+            raise ValueError("a shard has a record if and only if the store may have pictures")
+        if self.records is not None and record is not None:
+            self.records.write(level, rows, cols, record, block, tissue)
         self._latents[level][:, rows.start * step : bottom, cols.start * step : right] = block

@@ -1,12 +1,12 @@
 """Check every byte of a store, and say which file and which tile is damaged.
 
-    every file's size and SHA-256 against the manifest -> every tissue tile decoded, its checksum on the way -> damage
-                                                       -> where there is a floor: every JPEG XL stream decoded, each
-                                                          tile in one place alone, no recorded fidelity below the floor
+    every file's size and SHA-256 against the manifest
+    -> every latent decoded, its checksum on the way; without its entropy model, the checksum alone
+    -> where tiles may be pictures: every JPEG XL stream decoded, each tile in one place alone
+    -> where there is a floor: no recorded fidelity below it
 
-Files are hashed in pieces and tiles are read sixteen at a time, so memory does not grow with the store. Tiles coded
-with an entropy model that is not registered are not decoded: SHA-256 still finds all damage, but names files alone.
-Nothing is repaired. Whether the latents are what the slide deserves is not asked here; that needs a decoder.
+Files are hashed in pieces and tiles are read sixteen at a time, so memory does not grow with the store. No network is
+needed. Nothing is repaired. Whether the latents are what the slide deserves is not asked here; that needs a decoder.
 """
 
 from __future__ import annotations
@@ -16,16 +16,22 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from wsicomp.errors import StoreCorrupt
-from wsicomp.geometry import SHARD_TILES
-from wsicomp.store.arrays import CHUNK_DAMAGE, StoreArrays, one_line, open_floored
+import numpy as np
+from numpy.typing import NDArray
+
+from wsicomp.codec.sealed import unseal
+from wsicomp.errors import LatentError, StoreCorrupt
+from wsicomp.store.arrays import StoreArrays
+from wsicomp.store.chunks import ABSENT, latent_file, picture_file, read_index
 from wsicomp.store.coding import has_model
 from wsicomp.store.container import Container, open_container
-from wsicomp.store.floored import IN_JPEGXL, FlooredArrays, improper
 from wsicomp.store.manifest import MANIFEST, Manifest, is_chunk
 from wsicomp.store.reader import read_header, read_manifest
+from wsicomp.store.records import improper
 from wsicomp.store.schema import StoreHeader
+from wsicomp.store.tiles import IS_PICTURE
 
 __all__ = ["Damage", "verify"]
 
@@ -54,7 +60,9 @@ class Damage:
 
 
 def verify(path: str | Path, *, progress: Callable[[int, int], None] | None = None) -> list[Damage]:
-    """Check a store fully; damage is named by tile only where the latents' entropy model, if any, is registered.
+    """Check a store fully.
+
+    Latents whose entropy model is not registered are checked by their checksums alone, without being decoded.
 
     Parameters
     ----------
@@ -137,103 +145,167 @@ class Check:
             return
         try:
             header = read_header(self._container, str(self._path))
-            floored = open_floored(self._container, self._manifest, header, str(self._path))
-            arrays = None
-            if has_model(header):
-                arrays = StoreArrays(self._container, self._manifest, header, str(self._path))
+            arrays = StoreArrays(self._container, self._manifest, header, str(self._path))
         except StoreCorrupt as error:
             yield Damage("zarr.json", None, None, None, str(error))
             return
-        for level in header.levels:
-            if floored is not None:
-                yield from self._recorded(floored, header, level.index)
-            for rows, cols in header.grid(level.index).shards():
-                if shard_file(level.index, rows, cols) in self._manifest.files:
-                    if arrays is not None:
-                        yield from self._shard(arrays, header, level.index, rows, cols)
+        decodable = has_model(header)
+        for level in range(len(header.levels)):
+            if header.has_pictures:
+                yield from self._recorded(arrays, header, level)
+            for rows, cols in header.grid(level).shards():
+                latents: Latents = Decoded(arrays, level)
+                if not decodable:
+                    latents = Sealed(self._container, header, level, rows, cols)
+                if latent_file(level, rows, cols) in self._manifest.files:
+                    yield from self._shard(latents, arrays.tissue[level], level, rows, cols)
                     self._step()
-                if floored is not None:
-                    yield from self._pictures(floored, arrays, level.index, rows, cols)
-                    if picture_file(level.index, rows, cols) in self._manifest.files:
+                if header.has_pictures:
+                    yield from self._pictures(arrays, latents, level, rows, cols)
+                    if picture_file(level, rows, cols) in self._manifest.files:
                         self._step()
 
-    def _recorded(self, floored: FlooredArrays, header: StoreHeader, level: int) -> Iterator[Damage]:
-        if what := improper(header, floored.quality[level], floored.fidelity[level], floored.tissue[level]):
-            yield Damage(f"fidelity/{level}", level, None, None, what)
+    def _recorded(self, arrays: StoreArrays, header: StoreHeader, level: int) -> Iterator[Damage]:
+        fidelity = None if header.floor is None else arrays.fidelity[level]
+        if what := improper(header, arrays.quality[level], fidelity, arrays.tissue[level]):
+            name = "quality" if fidelity is None else "fidelity"
+            yield Damage(f"{name}/{level}", level, None, None, what)
 
     def _pictures(
-        self, floored: FlooredArrays, arrays: StoreArrays | None, level: int, rows: range, cols: range
+        self, arrays: StoreArrays, latents: Latents, level: int, rows: range, cols: range
     ) -> Iterator[Damage]:
         name = picture_file(level, rows, cols)
-        bad, in_jpegxl = [], 0
+        bad, pictures = [], 0
         for row in rows:
             for col in cols:
-                wanted = int(floored.quality[level][row, col]) == IN_JPEGXL
-                in_jpegxl += wanted
-                try:
-                    if wanted:
-                        floored.picture(level, row, col)
-                    elif name in self._manifest.files and floored.stream(level, row, col) is not None:
-                        yield Damage(name, level, row, col, "a JPEG XL stream of a tile that has none")
-                except CHUNK_DAMAGE as error:
-                    if wanted:
-                        bad.append(Damage(name, level, row, col, self._files.get(name, one_line(error))))
-                if wanted and arrays is not None and has_latent(arrays, level, row, col):
-                    latents = shard_file(level, rows, cols)
-                    yield Damage(latents, level, row, col, "a latent of a tile that is JPEG XL")
-        if len(bad) == in_jpegxl > 1:
-            where = f"rows {rows.start}-{rows.stop - 1}, cols {cols.start}-{cols.stop - 1}"
-            yield Damage(name, level, None, None, f"{bad[0].what}; all {len(bad)} JPEG XL tiles of {where} are lost")
+                wanted = int(arrays.quality[level][row, col]) == IS_PICTURE
+                pictures += wanted
+                what = picture_damage(arrays, level, row, col)
+                if wanted and what is not None:
+                    bad.append(Damage(name, level, row, col, self._files.get(name, what)))
+                if not wanted and what is None:
+                    yield Damage(name, level, row, col, "a JPEG XL stream of a tile that has none")
+                if wanted and latents.holds(row, col):
+                    file = latent_file(level, rows, cols)
+                    yield Damage(file, level, row, col, "a latent of a tile that is JPEG XL")
+        if len(bad) == pictures > 1:
+            yield Damage(name, level, None, None, f"{bad[0].what}; all {len(bad)} JPEG XL tiles {within(rows, cols)}")
         else:
             yield from bad
 
     def _shard(
-        self, arrays: StoreArrays, header: StoreHeader, level: int, rows: range, cols: range
+        self, latents: Latents, tissue: NDArray[np.bool_], level: int, rows: range, cols: range
     ) -> Iterator[Damage]:
-        name = shard_file(level, rows, cols)
-        tissue = arrays.tissue[level][rows.start : rows.stop, cols.start : cols.stop]
-        tiles = [(row, col) for row in rows for col in cols if tissue[row - rows.start, col - cols.start]]
+        name = latent_file(level, rows, cols)
+        tiles = [(row, col) for row in rows for col in cols if tissue[row, col]]
         bad = []
         for row in rows:
-            if not tissue[row - rows.start].any() or readable(arrays, level, range(row, row + 1), cols):
-                continue
-            bad += [
-                (row, col)
-                for r, col in tiles
-                if r == row and not readable(arrays, level, range(row, row + 1), range(col, col + 1))
-            ]
+            in_row = [place for place in tiles if place[0] == row]
+            if in_row and not latents.sound(range(row, row + 1), cols):
+                bad += [(r, col) for r, col in in_row if not latents.sound(range(r, r + 1), range(col, col + 1))]
         reason = self._files.get(name, "a chunk does not match its checksum")
         if bad and len(bad) == len(tiles) > 1:
-            last_row, last_col = rows.stop - 1, cols.stop - 1
-            where = f"rows {rows.start}-{last_row}, cols {cols.start}-{last_col}"
-            yield Damage(name, level, None, None, f"{reason}; all {len(bad)} tissue tiles of {where} are lost")
+            yield Damage(name, level, None, None, f"{reason}; all {len(bad)} tissue tiles {within(rows, cols)}")
         else:
             for row, col in bad:
                 yield Damage(name, level, row, col, reason)
 
 
-def readable(arrays: StoreArrays, level: int, rows: range, cols: range) -> bool:
-    """Whether a rectangle of tiles can be read, every checksum kept."""
+class Latents(Protocol):
+    """The latents of one shard, as far as they can be checked."""
+
+    def sound(self, rows: range, cols: range) -> bool:
+        """Whether every latent of a rectangle of tiles is as it was written."""
+
+    def holds(self, row: int, col: int) -> bool:
+        """Whether a tile has a sound latent that is not all zeros."""
+
+
+class Decoded:
+    """Latents that are checked by decoding them.
+
+    Parameters
+    ----------
+    arrays
+        The arrays of the store, its entropy model at hand.
+    level
+        The level of the shard.
+    """
+
+    def __init__(self, arrays: StoreArrays, level: int) -> None:
+        self._arrays = arrays
+        self._level = level
+
+    def sound(self, rows: range, cols: range) -> bool:
+        """Whether every latent of a rectangle of tiles is as it was written."""
+        try:
+            self._arrays.block(self._level, rows, cols)
+        except StoreCorrupt:
+            return False
+        return True
+
+    def holds(self, row: int, col: int) -> bool:
+        """Whether a tile has a sound latent that is not all zeros."""
+        try:
+            return bool(self._arrays.block(self._level, range(row, row + 1), range(col, col + 1)).any())
+        except StoreCorrupt:
+            return False
+
+
+class Sealed:
+    """Entropy-coded latents that are checked by the checksum of each stream, without an entropy model.
+
+    Parameters
+    ----------
+    container, header
+        The store.
+    level, rows, cols
+        The shard.
+    """
+
+    def __init__(self, container: Container, header: StoreHeader, level: int, rows: range, cols: range) -> None:
+        self._container = container
+        self._name = latent_file(level, rows, cols)
+        self._rows, self._cols = rows, cols
+        self._index: NDArray[np.uint64] | None = None
+        with contextlib.suppress(LatentError, OSError, EOFError, KeyError):
+            self._index = read_index(container, self._name, header, level)
+
+    def sound(self, rows: range, cols: range) -> bool:
+        """Whether every latent of a rectangle of tiles is as it was written."""
+        return all(self._stream(row, col) is not None for row in rows for col in cols)
+
+    def holds(self, row: int, col: int) -> bool:
+        """Whether a tile has a sound latent that is not all zeros."""
+        return bool(self._stream(row, col))
+
+    def _stream(self, row: int, col: int) -> bytes | None:
+        """Body of a tile's stream; empty where it has no chunk, None where it is damaged."""
+        if self._index is None:
+            return None
+        offset, length = (int(value) for value in self._index[row - self._rows.start, col - self._cols.start])
+        if (offset, length) == (ABSENT, ABSENT):
+            return b""
+        try:
+            if offset + length > self._container.sizes[self._name]:
+                return None
+            return unseal(self._container.read(self._name, offset, length))
+        except (LatentError, OSError, EOFError):
+            return None
+
+
+def picture_damage(arrays: StoreArrays, level: int, row: int, col: int) -> str | None:
+    """Say what is wrong with a tile's picture; None where it has one that is sound."""
     try:
-        arrays.block(level, rows, cols)
+        picture = arrays.picture(level, row, col)
+        if picture is None:
+            return "its JPEG XL stream is gone"
+        picture.pixels()
     except StoreCorrupt:
-        return False
-    return True
+        return "its JPEG XL stream is damaged"
+    return None
 
 
-def has_latent(arrays: StoreArrays, level: int, row: int, col: int) -> bool:
-    """Whether a tile's latent is there and sound; a damaged one is found elsewhere."""
-    try:
-        return bool(arrays.block(level, range(row, row + 1), range(col, col + 1)).any())
-    except StoreCorrupt:
-        return False
-
-
-def shard_file(level: int, rows: range, cols: range) -> str:
-    """Path of a shard's file inside the store."""
-    return f"latents/{level}/c/0/{rows.start // SHARD_TILES}/{cols.start // SHARD_TILES}"
-
-
-def picture_file(level: int, rows: range, cols: range) -> str:
-    """Path, inside the store, of the file of a shard's JPEG XL streams."""
-    return f"jpegxl/{level}/c/{rows.start // SHARD_TILES}/{cols.start // SHARD_TILES}/0"
+def within(rows: range, cols: range) -> str:
+    """Say which tiles a shard has lost."""
+    return f"of rows {rows.start}-{rows.stop - 1}, cols {cols.start}-{cols.stop - 1} are lost"

@@ -9,7 +9,7 @@ The unit of parallel work is the shard: threads may write different shards at on
 A glass tile has no chunk, nor a tile that is JPEG XL instead. A tissue tile of zeros has none either; that is safe
 because a shard's index carries crc32c and the manifest knows each shard, so a chunk cannot go missing unnoticed.
 
-Other processes may help: they write shards into the partial store through `shared`, and tell here what they wrote.
+Other processes may help: they write shards into the partial store through `remote`, and tell here what they wrote.
 
 How tiles are coded inside a shard is `coding`'s business. The header must be complete when writing begins, and its
 entropy model registered.
@@ -38,12 +38,13 @@ from wsicomp.errors import ConfigError, StoreCorrupt, StoreError, StoreTooLarge
 from wsicomp.store.coding import check_model, zstd
 from wsicomp.store.container import PARTIAL, REPLACED, is_store_folder
 from wsicomp.store.files import sibling
-from wsicomp.store.floored import FlooredShard
 from wsicomp.store.lock import StoreLock
 from wsicomp.store.manifest import MANIFEST, Entry, Manifest, canonical
+from wsicomp.store.records import ShardRecord
+from wsicomp.store.remote import RemoteStore, WrittenShard
 from wsicomp.store.schema import FORMAT_VERSION, StoreHeader
 from wsicomp.store.shards import ShardArrays
-from wsicomp.store.shared import SharedStore, WrittenShard
+from wsicomp.store.tiles import TileCounts
 
 __all__ = ["StoreWriter"]
 
@@ -161,7 +162,7 @@ class StoreWriter:
             self._small_array("icc_profile", np.frombuffer(profile, dtype=np.uint8), None)
 
     def write_shard(
-        self, level: int, rows: range, cols: range, block: NDArray[Any], floored: FlooredShard | None = None
+        self, level: int, rows: range, cols: range, block: NDArray[Any], record: ShardRecord | None = None
     ) -> None:
         """Store the latents of one shard, once; a shard of glass alone may be left out.
 
@@ -173,8 +174,8 @@ class StoreWriter:
             Tiles of the shard, as `TileGrid.shards` gives them.
         block
             (C, h, w) in the header's dtype: the shard's tiles, cropped at the image's edge, zeros where glass.
-        floored
-            Quality, fidelity and JPEG XL streams of the shard's tiles, if and only if the header has a floor.
+        record
+            Quality, fidelity and JPEG XL streams of the shard's tiles, if and only if the store may have pictures.
 
         Raises
         ------
@@ -186,18 +187,18 @@ class StoreWriter:
         if self._shards is None or level not in self._tissue:
             raise ValueError(f"tissue of level {level} must be written before its shards")
         with self._disk():
-            self._shards.write(level, rows, cols, block, self._tissue[level], floored)
+            self._shards.write(level, rows, cols, block, self._tissue[level], record)
         with self._guard:
             self._written.add((level, rows.start, cols.start))
 
-    @property
-    def qualities(self) -> tuple[NDArray[np.uint8], ...]:
-        """Quality of every tile so far, as `quality/LEVEL` stores it, level by level; none without a floor."""
-        floored = None if self._shards is None else self._shards.floored
-        return () if floored is None else tuple(floored.quality)
+    def tile_counts(self) -> TileCounts:
+        """Count the tiles of each kind, once every shard is written."""
+        header, records = self.header, None if self._shards is None else self._shards.records
+        steps = () if records is None else records.quality
+        return TileCounts.of(header.total_tiles, header.tissue_tiles, header.quality, steps)
 
-    def share(self) -> SharedStore:
-        """Let other processes write shards, through `shared.SharedShards`; what they wrote is for `adopt`.
+    def remote(self) -> RemoteStore:
+        """Let other processes write shards, through `remote.RemoteShards`; what they wrote is for `adopt`.
 
         Raises
         ------
@@ -209,7 +210,7 @@ class StoreWriter:
             with self._disk():
                 incoming.mkdir()
             self._incoming = incoming
-        return SharedStore(str(self.path), self._partial, self._incoming, self.header)
+        return RemoteStore(str(self.path), self._partial, self._incoming, self.header)
 
     def adopt(self, shard: WrittenShard) -> None:
         """Take over a shard that a helper wrote; `commit` compares its files with what the helper said.
@@ -217,15 +218,15 @@ class StoreWriter:
         Raises
         ------
         ValueError
-            If the level has no such shard, or it has no record of its floor where the header has one.
+            If the level has no such shard, or it has no record where the store may have pictures.
         """
         level, rows, cols = shard.level, shard.rows, shard.cols
         if self._shards is None or (rows, cols) not in self.header.grid(level).shards():
             raise ValueError(f"level {level} has no shard of rows {rows} and cols {cols}")
-        if self._shards.floored is not None:
-            if shard.floored is None:
-                raise ValueError("a shard has quality and fidelity if and only if the header has a floor")
-            self._shards.floored.record(level, rows, cols, shard.floored)
+        if self._shards.records is not None:
+            if shard.record is None:
+                raise ValueError("a shard has a record if and only if the store may have pictures")
+            self._shards.records.record(level, rows, cols, shard.record)
         with self._guard:
             self._adopted.update(shard.files)
             self._written.add((level, rows.start, cols.start))
@@ -258,7 +259,7 @@ class StoreWriter:
         """
         self._check_complete()
         with self._disk():
-            self._finish_floored()
+            self._write_records()
             turn_helpers_away(self._partial)
             manifest = Manifest.of_folder(self._partial)
             for name, entry in self._adopted.items():
@@ -287,12 +288,13 @@ class StoreWriter:
         for metadata in self._partial.rglob("zarr.json"):
             compact(metadata)
 
-    def _finish_floored(self) -> None:
-        floored = None if self._shards is None else self._shards.floored
-        if floored is not None:
-            for level, (quality, fidelity) in enumerate(zip(floored.quality, floored.fidelity, strict=True)):
+    def _write_records(self) -> None:
+        records = None if self._shards is None else self._shards.records
+        if records is not None:
+            for level, (quality, fidelity) in enumerate(zip(records.quality, records.fidelity, strict=True)):
                 self._small_array(f"quality/{level}", quality, ("y", "x"))
-                self._small_array(f"fidelity/{level}", fidelity, ("y", "x", "measure"))
+                if self.header.floor is not None:
+                    self._small_array(f"fidelity/{level}", fidelity, ("y", "x", "measure"))
 
     def _small_array(self, name: str, values: NDArray[Any], dimension_names: tuple[str, ...] | None) -> None:
         if self._root is None:

@@ -1,8 +1,8 @@
-"""Shards of a store that another process writes, on storage that both see.
+"""Shards of a store that are written by another process, on storage that both see.
 
-    writer   StoreWriter.share -> SharedStore (picklable): the partial store, a folder in it for arrivals, the header
-    helper   SharedShards.write_shard -> bytes in memory -> a file in that folder -> synced -> renamed into its place
-                                      -> WrittenShard: files with size and SHA-256, and what a floor recorded
+    writer   StoreWriter.remote -> RemoteStore (picklable): the partial store, a folder in it for arrivals, the header
+    helper   RemoteShards.write_shard -> bytes in memory -> a file in that folder -> synced -> renamed into its place
+                                      -> WrittenShard: files with size and SHA-256, and its record without streams
     writer   StoreWriter.adopt(WrittenShard) ... commit checks every file against what its helper said
 
 A helper needs no lock, because it can only write whole shard files, and the same shard again is the same bytes: work
@@ -28,16 +28,16 @@ from zarr.storage import MemoryStore
 
 from wsicomp.errors import StoreError
 from wsicomp.store.coding import check_model
-from wsicomp.store.floored import FlooredShard
 from wsicomp.store.manifest import Entry, is_chunk
+from wsicomp.store.records import ShardRecord
 from wsicomp.store.schema import StoreHeader
 from wsicomp.store.shards import ShardArrays
 
-__all__ = ["SharedShards", "SharedStore", "WrittenShard"]
+__all__ = ["RemoteShards", "RemoteStore", "WrittenShard"]
 
 
 @dataclass(frozen=True)
-class SharedStore:
+class RemoteStore:
     """What a helper must know of a store that is being written.
 
     Parameters
@@ -68,23 +68,23 @@ class WrittenShard:
         Which it is.
     files
         Size and SHA-256 by path in the store; none for a shard of zeros.
-    floored
-        Its quality and fidelity, without the streams, where the store has a floor.
+    record
+        Its record without the streams, where the store may have pictures.
     """
 
     level: int
     rows: range
     cols: range
     files: dict[str, Entry]
-    floored: FlooredShard | None
+    record: ShardRecord | None
 
 
-class SharedShards:
-    """Writes shards of one level into a shared store.
+class RemoteShards:
+    """Writes shards of one level into a store that another process writes.
 
     Parameters
     ----------
-    shared
+    store
         The store.
     tissue
         (rows, cols) bool, mask of the level; it need hold no more than the rows of the shards that are written here.
@@ -100,17 +100,17 @@ class SharedShards:
         If its entropy model is not registered.
     """
 
-    def __init__(self, shared: SharedStore, tissue: NDArray[np.bool_]) -> None:
-        check_model(shared.header, shared.name)
-        self.header = shared.header
+    def __init__(self, store: RemoteStore, tissue: NDArray[np.bool_]) -> None:
+        check_model(store.header, store.name)
+        self.header = store.header
         self.written: list[WrittenShard] = []
-        self._shared = shared
+        self._store = store
         self._tissue = tissue
         self._made: dict[str, Buffer] = {}
-        self._arrays = ShardArrays(zarr.create_group(MemoryStore(self._made), zarr_format=3), shared.header)
+        self._arrays = ShardArrays(zarr.create_group(MemoryStore(self._made), zarr_format=3), store.header)
 
     def write_shard(
-        self, level: int, rows: range, cols: range, block: NDArray[Any], floored: FlooredShard | None = None
+        self, level: int, rows: range, cols: range, block: NDArray[Any], record: ShardRecord | None = None
     ) -> None:
         """Store the latents of one shard; the parameters and the ValueError are those of `StoreWriter.write_shard`.
 
@@ -121,13 +121,13 @@ class SharedShards:
         OSError
             If the disk refuses.
         """
-        self._arrays.write(level, rows, cols, block, self._tissue, floored)
+        self._arrays.write(level, rows, cols, block, self._tissue, record)
         files = {}
         for name in filter(is_chunk, list(self._made)):
             data = self._made.pop(name).to_bytes()
             self._place(name, data)
             files[name] = Entry(len(data), hashlib.sha256(data).hexdigest())
-        kept = None if floored is None else FlooredShard(floored.quality, floored.fidelity)
+        kept = None if record is None else ShardRecord(record.quality, record.fidelity)
         self.written.append(WrittenShard(level, rows, cols, files, kept))
 
     def _place(self, name: str, data: bytes) -> None:
@@ -135,18 +135,18 @@ class SharedShards:
             self._write(name, data)
         except FileNotFoundError as error:
             raise StoreError(
-                f"{self._shared.name}: the unfinished store is not seen by a worker; "
+                f"{self._store.name}: the unfinished store is not seen by a worker; "
                 "give an output on storage that all machines share"
             ) from error
 
     def _write(self, name: str, data: bytes) -> None:
-        arrival = self._shared.incoming / uuid.uuid4().hex
+        arrival = self._store.incoming / uuid.uuid4().hex
         with open(arrival, "xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         *folders, last = name.split("/")
-        folder = self._shared.partial.joinpath(*folders[:2])  # the array's own, which the writer made
+        folder = self._store.partial.joinpath(*folders[:2])  # the array's own, which the writer made
         for part in folders[2:]:
             folder /= part
             folder.mkdir(exist_ok=True)

@@ -16,10 +16,11 @@ from tests.store.stores import Content, make_content, shard_of
 from wsicomp.errors import LatentError, StoreCorrupt, StoreError
 from wsicomp.store import jpegxl
 from wsicomp.store.files import list_files
-from wsicomp.store.floored import IN_JPEGXL, FlooredShard, capacity
 from wsicomp.store.manifest import MANIFEST, Manifest
 from wsicomp.store.reader import StoreReader
+from wsicomp.store.records import ShardRecord, capacity
 from wsicomp.store.schema import PICTURES
+from wsicomp.store.tiles import IS_PICTURE, Glass, Latent, Picture, TileCounts
 from wsicomp.store.verify import verify
 from wsicomp.store.writer import StoreWriter
 from wsicomp.store.zipped import pack
@@ -50,7 +51,7 @@ def make_floored(seed: int = 1, width_px: int = 300, height_px: int = 45, **opti
         step = header.chunk_px
         covered = np.repeat(np.repeat(in_jpegxl, step, 0), step, 1)[: values.shape[1], : values.shape[2]]
         latents.append(np.where(covered, 0, values).astype(values.dtype))
-        qualities.append(np.where(in_jpegxl, IN_JPEGXL, mask * 80).astype(np.uint8))
+        qualities.append(np.where(in_jpegxl, IS_PICTURE, mask * 80).astype(np.uint8))
         fidelity = np.full((*mask.shape, 2), np.nan, np.float32)
         fidelity[mask] = LOWEST
         fidelity[in_jpegxl] = np.inf, 1
@@ -63,18 +64,18 @@ def make_floored(seed: int = 1, width_px: int = 300, height_px: int = 45, **opti
     return Floored(content, tuple(qualities), tuple(fidelities), tuple(pictures))
 
 
-def part_of(floored: Floored, level: int, rows: range, cols: range) -> FlooredShard:
+def part_of(floored: Floored, level: int, rows: range, cols: range) -> ShardRecord:
     inside = slice(rows.start, rows.stop), slice(cols.start, cols.stop)
     streams = {
         (row, col): jpegxl.encode(picture, 0)
         for (row, col), picture in floored.pictures[level].items()
         if row in rows and col in cols
     }
-    return FlooredShard(floored.quality[level][inside], floored.fidelity[level][inside], streams)
+    return ShardRecord(floored.quality[level][inside], floored.fidelity[level][inside], streams)
 
 
 def write_floored(
-    path: Path, floored: Floored, change: Callable[[FlooredShard], FlooredShard | None] = lambda part: part
+    path: Path, floored: Floored, change: Callable[[ShardRecord], ShardRecord | None] = lambda part: part
 ) -> None:
     content = floored.content
     with StoreWriter(path, content.header) as writer:
@@ -84,6 +85,12 @@ def write_floored(
                 part = change(part_of(floored, level.index, rows, cols))
                 writer.write_shard(level.index, rows, cols, shard_of(content, level.index, rows, cols), part)
         writer.commit()
+
+
+def pixels_of(reader: StoreReader, row: int, col: int) -> NDArray[np.uint8]:
+    tile = reader.read_tile(0, row, col)
+    assert isinstance(tile, Picture)
+    return tile.pixels()
 
 
 FLOORED = make_floored()
@@ -96,7 +103,7 @@ def floored_store(tmp_path: Path) -> Path:
 
 
 def first_tile(*, in_jpegxl: bool) -> tuple[int, int]:
-    row, col = np.argwhere(FLOORED.content.masks[0] & ((FLOORED.quality[0] == IN_JPEGXL) == in_jpegxl))[0]
+    row, col = np.argwhere(FLOORED.content.masks[0] & ((FLOORED.quality[0] == IS_PICTURE) == in_jpegxl))[0]
     return int(row), int(col)
 
 
@@ -115,25 +122,40 @@ def test_write_then_read_is_identity(tmp_path: Path, floored_store: Path, packed
             np.testing.assert_array_equal(reader.quality(level), FLOORED.quality[level])
             np.testing.assert_array_equal(reader.fidelity(level), FLOORED.fidelity[level])
             for row, col in np.ndindex(mask.shape):
-                picture = reader.read_picture(level, row, col)
+                tile = reader.read_tile(level, row, col)
                 if (row, col) in FLOORED.pictures[level]:
-                    np.testing.assert_array_equal(picture, FLOORED.pictures[level][row, col])
-                    with pytest.raises(StoreError, match=rf"level {level}, tile row {row}, col {col} is JPEG XL"):
-                        reader.read_latents(level, row, col)
-                    continue
-                assert picture is None
-                latents = reader.read_latents(level, row, col)
-                if mask[row, col]:
-                    np.testing.assert_array_equal(latents, content.tile(level, row, col))
-                    assert reader.tile_quality(level, row, col) == 5
+                    assert isinstance(tile, Picture)
+                    np.testing.assert_array_equal(tile.pixels(), FLOORED.pictures[level][row, col])
+                elif mask[row, col]:
+                    assert isinstance(tile, Latent)
+                    np.testing.assert_array_equal(tile.values, content.tile(level, row, col))
+                    assert tile.quality == 5
                 else:
-                    assert latents is None
+                    assert tile == Glass()
+        tissue, total = sum(int(mask.sum()) for mask in content.masks), sum(mask.size for mask in content.masks)
+        pictures = sum(map(len, FLOORED.pictures))
+        assert reader.tile_counts() == TileCounts(total - tissue, tissue - pictures, pictures, tissue - pictures)
+
+
+def test_pictures_need_no_floor(tmp_path: Path) -> None:
+    plain = replace(FLOORED, content=replace(FLOORED.content, header=replace(FLOORED.content.header, floor=None)))
+    write_floored(tmp_path / "s.zarr", plain)
+    assert verify(tmp_path / "s.zarr") == []
+    assert not (tmp_path / "s.zarr/fidelity").exists()
+    with StoreReader(tmp_path / "s.zarr") as reader:
+        assert reader.fidelity(0) is None
+        assert isinstance(reader.read_tile(0, *first_tile(in_jpegxl=True)), Picture)
+        assert isinstance(reader.read_tile(0, *first_tile(in_jpegxl=False)), Latent)
+    row, col = first_tile(in_jpegxl=False)
+    altered(tmp_path / "s.zarr", "quality/0", (row, col), 241)
+    (damage,) = verify(tmp_path / "s.zarr")
+    assert (damage.path_in_store, damage.what) == ("quality/0", f"tile {row}, {col} has a quality that cannot be")
 
 
 def test_a_store_without_a_floor_has_nothing_of_it(store: Path) -> None:
     with StoreReader(store) as reader:
         assert (reader.header.floor, reader.quality(0), reader.fidelity(0)) == (None, None, None)
-        assert reader.read_picture(0, 0, 0) is None
+        assert reader.tile_counts().pictures == 0
         assert reader.header.features == ()
     assert not [name for name in list_files(store) if name.startswith(("quality", "fidelity", "jpegxl"))]
 
@@ -158,7 +180,7 @@ def test_lossless_noise_always_fits(tile_size: int) -> None:
 def test_a_stream_without_room_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     row, col = first_tile(in_jpegxl=True)
 
-    def grow(part: FlooredShard) -> FlooredShard:
+    def grow(part: ShardRecord) -> ShardRecord:
         return replace(part, streams={place: bytes([1]) * capacity(16) for place in part.streams})
 
     with pytest.raises(StoreError, match=rf"level 0, tile row {row}, col {col}: .* longer"):
@@ -166,21 +188,21 @@ def test_a_stream_without_room_is_refused_and_leaves_nothing(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
-def without_streams(part: FlooredShard) -> FlooredShard:
+def without_streams(part: ShardRecord) -> ShardRecord:
     return replace(part, streams={})
 
 
-def all_in_jpegxl(part: FlooredShard) -> FlooredShard:
+def all_in_jpegxl(part: ShardRecord) -> ShardRecord:
     """Tiles that have a latent are said to be JPEG XL too, with a stream."""
     rows = np.argwhere(part.quality == 80)
     stream = jpegxl.encode(np.zeros((16, 16, 3), np.uint8), 0)
     more = {(int(r), int(c)): stream for r, c in rows}
-    quality = np.where(part.quality == 80, IN_JPEGXL, part.quality).astype(np.uint8)
+    quality = np.where(part.quality == 80, IS_PICTURE, part.quality).astype(np.uint8)
     return replace(part, quality=quality, streams=part.streams | more)
 
 
-def with_fidelity(value: float) -> Callable[[FlooredShard], FlooredShard]:
-    def change(part: FlooredShard) -> FlooredShard:
+def with_fidelity(value: float) -> Callable[[ShardRecord], ShardRecord]:
+    def change(part: ShardRecord) -> ShardRecord:
         return replace(part, fidelity=np.where(np.isfinite(part.fidelity), value, part.fidelity).astype(np.float32))
 
     return change
@@ -189,7 +211,7 @@ def with_fidelity(value: float) -> Callable[[FlooredShard], FlooredShard]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda part: None, "if and only if the header has a floor"),
+        (lambda part: None, "if and only if the store may have pictures"),
         (without_streams, "not those of the tiles of quality 255"),
         (all_in_jpegxl, "has a latent and a JPEG XL stream"),
         (lambda part: replace(part, quality=part.quality[:, :1]), "has quality"),
@@ -201,7 +223,7 @@ def with_fidelity(value: float) -> Callable[[FlooredShard], FlooredShard]:
     ],
 )
 def test_the_writer_refuses_what_is_not_whole(
-    tmp_path: Path, change: Callable[[FlooredShard], FlooredShard | None], message: str
+    tmp_path: Path, change: Callable[[ShardRecord], ShardRecord | None], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
         write_floored(tmp_path / "s.zarr", FLOORED, change)
@@ -211,7 +233,7 @@ def test_the_writer_refuses_what_is_not_whole(
 def test_a_shard_has_no_fidelity_where_there_is_no_floor(tmp_path: Path) -> None:
     header = replace(FLOORED.content.header, floor=None, features=())
     floored = replace(FLOORED, content=replace(FLOORED.content, header=header))
-    with pytest.raises(ValueError, match="if and only if the header has a floor"):
+    with pytest.raises(ValueError, match="if and only if the store may have pictures"):
         write_floored(tmp_path / "s.zarr", floored)
 
 
@@ -243,7 +265,7 @@ def test_damage_is_noticed(floored_store: Path, name: str, how: str) -> None:
             errors = []
             for (row, col), picture in FLOORED.pictures[0].items():
                 try:
-                    np.testing.assert_array_equal(reader.read_picture(0, row, col), picture)
+                    np.testing.assert_array_equal(pixels_of(reader, row, col), picture)
                 except StoreCorrupt as error:
                     errors.append((f"slide.zarr: level 0, tile row {row}, col {col} is damaged", str(error)))
         ((words, message),) = errors
@@ -301,7 +323,7 @@ def test_a_stream_that_is_no_tile_is_an_error_that_names_it(floored_store: Path,
         StoreReader(floored_store) as reader,
         pytest.raises(StoreCorrupt, match=rf"slide\.zarr: level 0, tile row {row}, col {col} is damaged") as caught,
     ):
-        reader.read_picture(0, row, col)
+        pixels_of(reader, row, col)
     assert "\n" not in str(caught.value)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -194,9 +195,79 @@ def test_patches_that_cannot_be_studied(
     fails(cli, tmp_path, 3, (word,), *arguments, command="evaluate")
 
 
-def test_a_report_that_cannot_be_written(cli: Cli, tmp_path: Path, patches: Path, bright_onnx: Path) -> None:
+def test_a_missing_table_is_said_to_be_missing(cli: Cli, tmp_path: Path) -> None:
+    fails(cli, tmp_path, 3, ("nope.csv", "no such file or folder"), "nope.csv", command="evaluate")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"file,label\n0.png,a\n", ("index.csv", "no column 'path'")),
+        (b"path,label\n", ("no patches in it",)),
+        (b"path,label\n0.png,a\nmissing.png,b\n", ("missing.png", "cannot be read as an image")),
+        (b"path,label\nindex.csv,a\n0.png,b\n", ("index.csv", "cannot be read as an image")),
+        (b"path,label\n0.png,a\n,b\n", ("index.csv, line 3", "a value is missing")),
+        (b"path,label,split\n0.png,a,mine\n", ("line 2", "'mine' is none of train, val, test")),
+        (b"path,label\n\xff\xfe\x00", ("index.csv", "cannot be read as a CSV")),
+        (b"", ("no patches in it",)),
+    ],
+)
+def test_tables_at_fault(cli: Cli, tmp_path: Path, bright_onnx: Path, content: bytes, words: tuple[str, ...]) -> None:
+    (tmp_path / "index.csv").write_bytes(content)
+    Image.fromarray(np.full((32, 32, 3), 90, np.uint8)).save(tmp_path / "0.png")
+    arguments = ("index.csv", "--classifier", bright_onnx, "--depths", "1", "-o", "report")
+    fails(cli, tmp_path, 3, words, *arguments, command="evaluate")
+
+
+def test_a_report_that_exists_is_replaced_only_when_asked(
+    cli: Cli, tmp_path: Path, patches: Path, bright_onnx: Path
+) -> None:
+    arguments = (patches, "--classifier", bright_onnx, "-o", "report", *QUICK)
+    (tmp_path / "report").mkdir()  # an empty folder is as good as none
+    assert cli("evaluate", *arguments, "--depths", "4").code == 0
+    first = listing(tmp_path)
+    fails(cli, tmp_path, 2, ("report", "exists already", "--overwrite"), *arguments, command="evaluate")
+    (tmp_path / "report/samples.png").rename(tmp_path / "report/left.png")
+    assert cli("evaluate", *arguments, "--depths", "0", "--overwrite").code == 0
+    second = listing(tmp_path)
+    assert "report/left.png" not in second
+    assert second["report/report.json"] != first["report/report.json"]
+
+
+@pytest.mark.parametrize("foreign", ["thesis.docx", "folder/", "other.json"])
+def test_what_is_no_report_is_never_replaced(
+    cli: Cli, tmp_path: Path, patches: Path, bright_onnx: Path, foreign: str
+) -> None:
+    path = tmp_path / "mine" / foreign
+    path.parent.mkdir()
+    if foreign.endswith("/"):
+        path.mkdir()
+    else:
+        path.write_text("years of work")
+    arguments = (patches, "--classifier", bright_onnx, "--depths", "0", "-o", "mine", "--overwrite", *QUICK)
+    fails(cli, tmp_path, 2, ("mine", "give another folder"), *arguments, command="evaluate")
+
+
+def test_a_place_that_cannot_be_written_is_found_before_the_work(
+    cli: Cli, tmp_path: Path, patches: Path, bright_onnx: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "taken").write_text("a file")
-    before = listing(tmp_path)
-    ended = cli("evaluate", patches, "--classifier", bright_onnx, "--depths", "0", "-o", tmp_path / "taken", *QUICK)
-    ended.failed(3, "taken")
-    assert listing(tmp_path) == before
+    asked: list[str] = []
+    monkeypatch.setattr("wsicomp.evaluation.data.table_data", lambda *_: asked.append("pixels"))
+    arguments = (patches, "--classifier", bright_onnx, "--depths", "0", *QUICK)
+    for output, code, word in (("taken", 2, "is a file"), ("taken/report", 3, "taken"), ("/proc/report", 3, "/proc")):
+        fails(cli, tmp_path, code, (word,), *arguments, "-o", output, command="evaluate")
+    assert asked == []
+
+
+def test_a_figure_that_cannot_be_written_leaves_no_half_report(
+    cli: Cli, tmp_path: Path, patches: Path, bright_onnx: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> list[Path]:
+        raise OSError(errno.ENOSPC, "No space left on device", "samples.png")
+
+    monkeypatch.setattr("wsicomp.evaluation.plots.write_plots", full)
+    ended = cli("evaluate", patches, "--classifier", bright_onnx, "--depths", "0", "-o", "report", *QUICK)
+    ended.failed(3, "samples.png", "the disk is full")
+    assert "| original | 0 |" in ended.out  # what was computed is not lost
+    assert listing(tmp_path) == {}

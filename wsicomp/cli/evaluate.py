@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from wsicomp.cli.console import JsonOption, emit, log, progress_bar, say
-from wsicomp.cli.options import DeviceOption, LabelColumnOption, ModelOption, split_classes, split_numbers
+from wsicomp.cli.options import (
+    DeviceOption,
+    LabelColumnOption,
+    ModelOption,
+    OverwriteOption,
+    split_classes,
+    split_numbers,
+)
 
 if TYPE_CHECKING:
+    from wsicomp.datasets.patches import PatchTable
     from wsicomp.evaluation.study import StudyData
 
 PHANTOM_CLASSIFIER = "perticarari2023-classifier-phantom"
@@ -49,6 +58,7 @@ def evaluate(
         Path | None,
         typer.Option("--output", "-o", help="Folder for report.json, report.csv and figures.", show_default=False),
     ] = None,
+    overwrite: OverwriteOption = False,
     label_column: LabelColumnOption = "label",
     classes: Annotated[
         str | None,
@@ -88,12 +98,13 @@ def evaluate(
     from dataclasses import asdict
 
     from wsicomp.classification.frozen import choose_classifier
+    from wsicomp.datasets.patches import PatchTable
     from wsicomp.evaluation import study
     from wsicomp.evaluation.data import calibrate
     from wsicomp.evaluation.gate import check
     from wsicomp.evaluation.plots import write_plots
     from wsicomp.evaluation.reconstruct import reconstruct
-    from wsicomp.evaluation.report import to_markdown, write_report
+    from wsicomp.evaluation.report import report_folder, to_markdown, write_report
     from wsicomp.evaluation.samples import Samples
     from wsicomp.models.device import resolve_device
     from wsicomp.pipeline.tile_codec import TileCodec
@@ -105,6 +116,7 @@ def evaluate(
     )
     dtypes = [name.strip() for name in latent_dtypes.split(",")] if latent_dtypes else [None]
     where = resolve_device(device)
+    table = None if data is None else PatchTable.load(data, label_column=label_column)
     if classifier is None and data is not None:
         raise typer.BadParameter(f"{data} needs a frozen classifier of its classes", param_hint="--classifier")
     chosen = choose_classifier(classifier or PHANTOM_CLASSIFIER, where)
@@ -117,42 +129,40 @@ def evaluate(
         for quality in wanted_qualities
         if depth
     ]
-    with progress_bar("evaluate") as progress:
-        tiles, validation = _load(data, label_column, names, split)
-        calibrated = calibrate(chosen.classifier, validation) if validation else chosen.threshold
-        samples = Samples(tiles, seed=seed)
-        reconstructions = (reconstruct(tiles.name, tiles.tiles, codec, progress=progress) for codec in codecs)
-        report = study.evaluate(
-            tiles,
-            chosen.classifier,
-            samples.watch(reconstructions),
-            threshold=threshold,
-            calibrated_threshold=calibrated,
-            seed=seed,
-            n_resamples=resamples,
-        )
-    misses = check(report, max_accuracy_drop, max_recall_drop, max_auc_drop)
-    files = write_report(report, output) + write_plots(report, samples, output) if output else []
+    with report_folder(output, overwrite=overwrite) if output else nullcontext() as folder:
+        with progress_bar("evaluate") as progress:
+            tiles, validation = _load(table, names, split)
+            calibrated = calibrate(chosen.classifier, validation) if validation else chosen.threshold
+            samples = Samples(tiles, seed=seed)
+            reconstructions = (reconstruct(tiles.name, tiles.tiles, codec, progress=progress) for codec in codecs)
+            report = study.evaluate(
+                tiles,
+                chosen.classifier,
+                samples.watch(reconstructions),
+                threshold=threshold,
+                calibrated_threshold=calibrated,
+                seed=seed,
+                n_resamples=resamples,
+            )
+        misses = check(report, max_accuracy_drop, max_recall_drop, max_auc_drop)
+        if not json:
+            say(to_markdown(report.rows))
+        written = write_report(report, folder) + write_plots(report, samples, folder) if folder else []
     code = 4 if misses else 0
     if json:
         document = {"command": "evaluate", "status": "gate-missed" if misses else "ok", "exit_code": code}
-        emit({**document, "misses": misses, "files": [str(path) for path in files], **asdict(report)})
-    else:
-        say(to_markdown(report.rows))
+        files = [str(output / path.name) for path in written] if output else []
+        emit({**document, "misses": misses, "files": files, **asdict(report)})
     for miss in misses:
         log(f"wsicomp: gate missed: {miss}")
     return code
 
 
-def _load(
-    data: Path | None, label_column: str, classes: tuple[str, str] | None, split: str
-) -> tuple[StudyData, StudyData | None]:
-    from wsicomp.datasets.patches import PatchTable
+def _load(table: PatchTable | None, classes: tuple[str, str] | None, split: str) -> tuple[StudyData, StudyData | None]:
     from wsicomp.evaluation.data import phantom_data, table_data
 
-    if data is None:
+    if table is None:
         return phantom_data(), phantom_data("val")
-    table = PatchTable.load(data, label_column=label_column)
     tiles = table_data(table, classes, split if table.has_splits else None)
     has_val = any(patch.split == "val" and patch.label in tiles.classes for patch in table.patches)
     return tiles, table_data(table, tiles.classes, "val") if has_val else None

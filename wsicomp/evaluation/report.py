@@ -3,6 +3,7 @@
     study.evaluate --> Report --> report.json: {"rows": [...], "classifier", "data", "machine"}, strict JSON
                               --> report.csv: the rows, nested values flattened
                               --> to_markdown: the rows for a README
+    report_folder --> an empty folder to write into, whole or not there, made before the study computes anything
 
 A row is a dictionary of exactly ROW_KEYS, JSON values only, None where a value is undefined. It holds no path of the
 machine it was made on. Numbers are written in full; only the markdown table rounds.
@@ -13,13 +14,16 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Sequence
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from wsicomp.disk import write_file
-from wsicomp.errors import DataError
+from wsicomp.disk import sync_folder, write_file
+from wsicomp.errors import ConfigError, DataError
 
 __all__ = [
     "CALIBRATED_KEYS",
@@ -31,6 +35,7 @@ __all__ = [
     "Row",
     "original_row",
     "read_report",
+    "report_folder",
     "row_name",
     "to_markdown",
     "write_report",
@@ -52,6 +57,9 @@ ROW_KEYS = (
     *("intervals", "calibrated"),
 )
 """Keys of a row, in order."""
+
+REPORT_SUFFIXES = (".json", ".csv", ".png")
+"""What a folder of a report holds, and nothing else."""
 
 CALIBRATED_KEYS = ("threshold", "accuracy", "precision", "recall", "flip_rate")
 """Keys under a row's "calibrated"."""
@@ -104,6 +112,52 @@ def row_name(row: Row) -> str:
     if row["quality"] is not None:
         parts.append(f"quality {row['quality']:g}")
     return " ".join(parts)
+
+
+@contextmanager
+def report_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a new folder to write a report into; on success it takes the name `path`, on any error it is removed.
+
+    The folder is made at once, so that a place that cannot be written to is found before anything is computed.
+
+    Parameters
+    ----------
+    path
+        Folder of the report; its parents are made if they do not exist.
+    overwrite
+        Whether an older report may be replaced. A folder that holds anything else is never replaced.
+
+    Raises
+    ------
+    ConfigError
+        If something stands there that may not be replaced.
+    OSError
+        If the folder cannot be written.
+    """
+    if path.exists() and not path.is_dir():
+        raise ConfigError(f"{path}: is a file; give a folder for the report")
+    held = sorted(path.iterdir()) if path.is_dir() else []
+    if held and not overwrite:
+        raise ConfigError(f"{path}: exists already; give another folder, or --overwrite to replace the report in it")
+    foreign = [found.name for found in held if found.suffix not in REPORT_SUFFIXES or not found.is_file()]
+    if held and (foreign or not (path / "report.json").exists()):
+        what = f"holds {foreign[0]}" if foreign else "holds no report.json"
+        raise ConfigError(f"{path}: {what}, so it is more than an older report; give another folder")
+    path = path.absolute()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial, older = (path.with_name(f".{path.name}.{kind}-{os.getpid()}") for kind in ("partial", "older"))
+    partial.mkdir()
+    try:
+        yield partial
+        if path.exists():
+            path.replace(older)
+        partial.replace(path)
+        sync_folder(path.parent)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        if older.exists() and not path.exists():
+            older.replace(path)
+        shutil.rmtree(older, ignore_errors=True)
 
 
 def write_report(report: Report, directory: str | Path) -> list[Path]:

@@ -116,7 +116,7 @@ def test_leftovers_of_a_killed_run_are_cleared(tmp_path: Path, content: Content)
     left = tmp_path / "s.zarr.partial"
     write_content(tmp_path / "s.zarr", OTHER)
     os.rename(tmp_path / "s.zarr", left)
-    (left / "latents" / "stale").write_bytes(b"1")
+    (left / "latents" / "7").write_bytes(b"1")
     (tmp_path / "s.zarr.partial.lock").touch()
     write_content(tmp_path / "s.zarr", content)
     holds(tmp_path / "s.zarr", content)

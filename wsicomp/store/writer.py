@@ -40,6 +40,7 @@ from wsicomp.store.container import PARTIAL, REPLACED, is_store_folder
 from wsicomp.store.files import sibling
 from wsicomp.store.lock import StoreLock
 from wsicomp.store.manifest import MANIFEST, Entry, Manifest, canonical
+from wsicomp.store.place import INCOMING, check_place, foreign_file
 from wsicomp.store.records import ShardRecord
 from wsicomp.store.remote import RemoteStore, WrittenShard
 from wsicomp.store.schema import FORMAT_VERSION, StoreHeader
@@ -48,17 +49,8 @@ from wsicomp.store.tiles import TileCounts
 
 __all__ = ["StoreWriter"]
 
-INCOMING = ".incoming-"
-"""Begins the name of the folder for shards that helpers are writing."""
-
 DISCARD_TRIES = 3
 """A helper that was just turned away may have made an empty folder meanwhile."""
-
-OWN_NAMES = (
-    *("zarr.", "latents", "tissue", "icc_profile", "quality", "fidelity", "jpegxl"),
-    *(MANIFEST, ".manifest.partial-", INCOMING),
-)
-"""How everything at the top of a partial store begins."""
 
 
 class StoreWriter:
@@ -98,13 +90,14 @@ class StoreWriter:
         Raises
         ------
         ConfigError
-            If the target exists and may not be replaced, or is not a store.
+            If the target lies inside a store, or exists and may not be replaced, or is not a store alone.
         StoreError
             If another process writes this store, its entropy model is not registered, or the disk refuses.
         ValueError
             If the entropy model is for other channels than the header's.
         """
         check_model(self.header, str(self.path))
+        check_place(self.path)
         if not self.path.parent.is_dir():
             raise StoreError(f"{self.path}: its folder does not exist; create {self.path.parent} first")
         with self._disk():
@@ -334,8 +327,8 @@ class StoreWriter:
                 continue
             if leftover.is_symlink() or not leftover.is_dir():
                 raise StoreError(f"{leftover} is in the way and is no unfinished store; move it away")
-            if any(not entry.name.startswith(OWN_NAMES) for entry in leftover.iterdir()):
-                raise StoreError(f"{leftover} is in the way and holds other files than a store's; move it away")
+            if (foreign := foreign_file(leftover)) is not None:
+                raise StoreError(f"{leftover} is in the way and holds {foreign}, no file of a store; move it away")
             remove_partial(leftover)
 
     def _check_target(self) -> None:
@@ -345,6 +338,8 @@ class StoreWriter:
             raise ConfigError(f"{self.path} exists; pass --overwrite to replace it, or choose another output")
         if not is_store_folder(self.path):
             raise ConfigError(f"{self.path} exists and is not a latent store, so it is not replaced; move it away")
+        if (foreign := foreign_file(self.path)) is not None:
+            raise ConfigError(f"{self.path} exists and holds {foreign}, no file of a store; move that away first")
 
     def _publish(self) -> None:
         """Rename the complete partial store into place, an old store aside first; nothing is lost at any moment."""

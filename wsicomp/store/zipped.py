@@ -20,6 +20,7 @@ from wsicomp.store.container import COMMENT_BYTES, PARTIAL, Container, open_cont
 from wsicomp.store.files import sibling
 from wsicomp.store.lock import StoreLock
 from wsicomp.store.manifest import MANIFEST, Manifest
+from wsicomp.store.place import check_place
 from wsicomp.store.reader import StoreReader, read_manifest
 
 __all__ = ["pack"]
@@ -54,9 +55,9 @@ def pack(store: str | Path, target: str | Path, *, overwrite: bool = False) -> i
     """
     path = Path(target)
     StoreReader(store).close()
+    check_target(path, overwrite)
     if not path.parent.is_dir():
         raise StoreError(f"{path}: its folder does not exist; create {path.parent} first")
-    check_target(path, overwrite)
     partial = sibling(path, PARTIAL)
     lock = StoreLock(sibling(path, PARTIAL + ".lock"), str(path))
     try:
@@ -80,8 +81,9 @@ def check_target(path: Path, overwrite: bool) -> None:
     Raises
     ------
     ConfigError
-        If something stands at `path` and it may not be replaced, or is not a packed store.
+        If the path lies inside a store, or something stands there that may not be replaced or is no packed store.
     """
+    check_place(path)
     if not os.path.lexists(path):
         return
     if not overwrite:

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 def encode(
     slides: Annotated[
-        list[Path] | None, typer.Argument(help="Slides, or folders with slides in them.", show_default=False)
+        list[Path] | None,
+        typer.Argument(help="Slides or pictures, or folders of them.", show_default=False),
     ] = None,
     slide_list: Annotated[
         Path | None,
@@ -34,6 +35,7 @@ def encode(
             show_default=False,
         ),
     ] = None,
+    recursive: Annotated[bool, typer.Option("--recursive", help="Look for slides in folders of folders too.")] = False,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -119,6 +121,10 @@ def encode(
     reader: Annotated[
         str, typer.Option("--reader", help="openslide, tiff for a TIFF's own JPEG tiles, or auto for the faster.")
     ] = "auto",
+    on_damage: Annotated[
+        str,
+        typer.Option("--on-damage", help="A tile that cannot be read: refuse the slide, or mark the tile and list it."),
+    ] = "refuse",
     zipped: Annotated[bool, typer.Option("--zip", help="Make one file, NAME.zarr.zip, of each store.")] = False,
     part: Annotated[
         str | None,
@@ -186,12 +192,14 @@ def encode(
     from wsicomp.pipeline.status import StatusLog
     from wsicomp.pipeline.target import codec_choice
     from wsicomp.slides import SourceSettings
-    from wsicomp.slides.settings import check_reader
+    from wsicomp.slides.settings import check_on_damage, check_reader
 
     if overwrite and resume:
         raise ConfigError("--overwrite and --resume exclude each other: replace every store, or keep complete ones")
     if stage is not None and scheduler is not None:
         raise ConfigError("--stage is for one machine; workers of a cluster read slides where they all see them")
+    if scheduler is not None and on_damage == "mark":
+        raise ConfigError("--on-damage mark is for one machine; workers of a cluster refuse a damaged slide")
     settings = EncodeSettings(
         model=model,
         depth=depth,
@@ -199,14 +207,18 @@ def encode(
         latent_dtype=latent_dtype,
         target=Target.of(bits_per_pixel, psnr, max_bytes),
         floor=make_floor(min_psnr, min_ms_ssim, keep_prediction, max_logit_shift, tile_size, device),
-        source=SourceSettings(mpp, tile_size, levels, tissue, tissue_threshold, check_reader(reader)),
+        source=SourceSettings(
+            mpp, tile_size, levels, tissue, tissue_threshold, check_reader(reader), check_on_damage(on_damage)
+        ),
         existing="replace" if overwrite else "resume" if resume else "refuse",
         zipped=zipped,
         resources=Resources(workers, None if memory is None else parse_bytes(memory)),
         device=device,
     )
     choice = codec_choice(settings)
-    planned = _planned(slides or [], slide_list, output, zipped=zipped, check_slides=not skip_errors)
+    planned = _planned(
+        slides or [], slide_list, output, recursive=recursive, zipped=zipped, check_slides=not skip_errors
+    )
     own = _part(part, len(planned))
     jobs = planned if own is None else own.of(planned)
 
@@ -270,7 +282,13 @@ def encode(
 
 
 def _planned(
-    slides: list[Path], slide_list: Path | None, output: Path | None, *, zipped: bool, check_slides: bool
+    slides: list[Path],
+    slide_list: Path | None,
+    output: Path | None,
+    *,
+    recursive: bool,
+    zipped: bool,
+    check_slides: bool,
 ) -> list[Job]:
     """Plan the jobs of the slides or of the slide list, whichever was given."""
     from wsicomp.errors import ConfigError
@@ -283,7 +301,7 @@ def _planned(
         return read_slide_list(slide_list, output, zipped=zipped, check_slides=check_slides)
     if not slides:
         raise ConfigError("there are no slides to encode; name slides or a folder of them, or give --list")
-    return plan(slides, output, zipped=zipped)
+    return plan(slides, output, recursive=recursive, zipped=zipped)
 
 
 def _part(asked: str | None, slides: int) -> Part | None:

@@ -31,6 +31,7 @@ def record_of(outcome: Outcome, encoded: Encoded, floor: Floor | None) -> dict[s
         "raised_tiles": encoded.raised_tiles,
         "jpegxl_tiles": encoded.jpegxl_tiles,
         "fidelity": None if encoded.fidelity is None else encoded.fidelity.record,
+        "damaged_tiles": [list(place) for place in encoded.damaged_tiles],
         "warnings": list(encoded.warnings),
         "seconds": encoded.seconds,
     }

@@ -22,6 +22,7 @@ from wsicomp.errors import ConfigError, StoreError, StoreTooLarge, TargetMissed,
 from wsicomp.pipeline.encode import Engine, encode_source
 from wsicomp.pipeline.encoded import Encoded
 from wsicomp.pipeline.fidelity import SampledSource, measured
+from wsicomp.pipeline.inputs import slides_in
 from wsicomp.pipeline.resume import kept
 from wsicomp.pipeline.settings import EncodeSettings
 from wsicomp.pipeline.staging import Stage
@@ -32,7 +33,6 @@ from wsicomp.slides.source import TileSource
 from wsicomp.store.container import is_store_folder
 
 __all__ = [
-    "SLIDE_SUFFIXES",
     "Job",
     "Outcome",
     "check_stores",
@@ -41,11 +41,6 @@ __all__ = [
     "run",
     "store_suffix",
 ]
-
-SLIDE_SUFFIXES = frozenset(
-    {".svs", ".tif", ".tiff", ".ndpi", ".vms", ".vmu", ".scn", ".mrxs", ".svslide", ".bif", ".czi"}
-)
-"""What is taken for a slide in a folder; a slide that is named itself may end in anything."""
 
 LIMIT_TRIES = 4
 """How often a slide is encoded to come under a limit of bytes."""
@@ -70,16 +65,18 @@ class Outcome:
     error: WsicompError | None = None
 
 
-def plan(inputs: Sequence[Path], output: Path | None, *, zipped: bool = False) -> list[Job]:
+def plan(inputs: Sequence[Path], output: Path | None, *, recursive: bool = False, zipped: bool = False) -> list[Job]:
     """Choose the store of each slide.
 
     Parameters
     ----------
     inputs
-        Slides, and folders that stand for the slides directly in them.
+        Slides and pictures, and folders that stand for those in them.
     output
         A folder for the stores, made when missing; with one slide also the store itself, if it ends in .zarr or
         .zarr.zip; None puts each store beside its slide.
+    recursive
+        Whether slides are looked for in folders of folders too. Stores then lie in the same folders of the output.
 
     Raises
     ------
@@ -87,23 +84,23 @@ def plan(inputs: Sequence[Path], output: Path | None, *, zipped: bool = False) -
         If a folder holds no slide, or a store cannot stand where it would; see `check_stores`.
     """
     suffix = store_suffix(zipped)
-    slides: list[Path] = []
+    slides: dict[Path, Path] = {}  # each slide, and the folder of it below the input that it was found in
     for path in inputs:
         if path.is_dir():
-            found = sorted(file for file in path.iterdir() if file.suffix.lower() in SLIDE_SUFFIXES and file.is_file())
-            if not found:
-                raise ConfigError(f"{path}: no slide in this folder; give slides, or a folder with slides in it")
-            slides += found
+            slides |= {slide: slide.parent.relative_to(path) for slide in slides_in(path, recursive=recursive)}
         else:
-            slides.append(path)
+            slides[path] = Path()
     if output is not None and output.name.endswith((".zarr", ".zarr.zip")):
         if len(slides) != 1:
             raise ConfigError(f"{output}: names one store, and there are {len(slides)} slides; give a folder")
         if not output.name.endswith(suffix):
             raise ConfigError(f"{output}: a store of this kind ends in {suffix}")
-        jobs = [Job(slides[0], output)]
+        jobs = [Job(next(iter(slides)), output)]
     else:
-        jobs = [Job(slide, (output or slide.parent) / (slide.stem + suffix)) for slide in slides]
+        jobs = [
+            Job(slide, (slide.parent if output is None else output / below) / (slide.stem + suffix))
+            for slide, below in slides.items()
+        ]
     check_stores(jobs)
     return jobs
 
@@ -193,6 +190,8 @@ def run(
                 slide = stack.enter_context(open_source(path, own.source))
                 job.store.parent.mkdir(parents=True, exist_ok=True)
                 encoded = encode_within(slide, job.store, own, choice, engine=engine(job, own), progress=progress(job))
+                if slide.damaged:
+                    encoded = encoded.marked(slide.damaged)
             for message in encoded.warnings:
                 warn(f"{job.slide}: {message}")
             yield Outcome(job, "ok", encoded)

@@ -6,7 +6,7 @@ finished store -> header, bytes, counts of tiles, sample of tiles -> Encoded -> 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from wsicomp.pipeline.fidelity import Fidelity
 
 __all__ = ["Encoded", "doubts"]
+
+NAMED = 4
+"""Damaged tiles that a warning names; the record names all."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,8 @@ class Encoded:
         Tiles that a floor made have a higher quality than the one asked for, and those that became JPEG XL; 0 without.
     fidelity
         What a sample of tiles says; None where none was taken.
+    damaged_tiles
+        Level, row and column of each tile that could not be read and is a plain marked one in the store.
     warnings
         What a user should know of the slide although it is no error, one line each.
     """
@@ -50,6 +55,7 @@ class Encoded:
     raised_tiles: int = 0
     jpegxl_tiles: int = 0
     fidelity: Fidelity | None = None
+    damaged_tiles: tuple[tuple[int, int, int], ...] = ()
     warnings: tuple[str, ...] = ()
 
     @classmethod
@@ -68,6 +74,13 @@ class Encoded:
             "seconds": 0.0,
         }
         return cls(**facts | known)
+
+    def marked(self, damaged: tuple[tuple[int, int, int], ...]) -> Self:
+        """Add the tiles that could not be read, and a warning that names the first of them."""
+        named = ", ".join(f"level {level} tile ({row}, {col})" for level, row, col in damaged[:NAMED])
+        more = f" and {len(damaged) - NAMED} more" if len(damaged) > NAMED else ""
+        warning = f"{len(damaged)} tiles cannot be read and are marked: {named}{more}; copy the slide again"
+        return replace(self, damaged_tiles=damaged, warnings=(*self.warnings, warning))
 
     @property
     def bits_per_pixel(self) -> float:

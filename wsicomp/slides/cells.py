@@ -44,12 +44,10 @@ class Native(Protocol):
         """
 
     def read_encoded(self, level: int, row: int, col: int) -> bytes:
-        """Return a tile of a native level as the file holds it: a whole JPEG stream, the level's tables joined.
+        """Return a tile of the grid in `facts.encoded_levels`: a whole JPEG stream, the level's tables joined.
 
         Raises
         ------
-        IndexError
-            If there is no such tile.
         SlideDamaged
             If the tile is missing or cannot be read.
         """

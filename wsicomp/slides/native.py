@@ -160,7 +160,7 @@ class NativeSlide:
             self._tiles.close()
 
     def _tiff_tiles(self) -> TiffTiles | None:
-        # Only if a look at the middle of every level shows what OpenSlide shows.
+        # Only levels of which a look at the middle shows what OpenSlide shows.
         tiles = TiffTiles.open(self.name, self._level_sizes)
         if tiles is None:
             return None
@@ -175,12 +175,14 @@ class NativeSlide:
             except DamagedJpeg:
                 continue  # to be met, and named, when that tile is asked for
             except SlideDamaged:
-                tiles.close()
-                return None
+                tiles.leave(level)
+                continue
             if np.abs(direct.astype(np.int16) - shown).max() > SAME_GREY:
-                tiles.close()
-                return None
-        return tiles
+                tiles.leave(level)
+        if any(tiles.levels):
+            return tiles
+        tiles.close()
+        return None
 
     def read_block(
         self, level: int, x: float, y: float, step: float, rows: range, cols: range, what: str
@@ -206,8 +208,6 @@ class NativeSlide:
 
         Raises
         ------
-        IndexError
-            If there is no such tile.
         SlideDamaged
             If the tile is missing or damaged.
         """

@@ -213,16 +213,11 @@ class ReaderProcess:
 
         Raises
         ------
-        IndexError
-            If there is no such tile.
         SlideError
             If the slide is closed.
         SlideDamaged
             If the tile is missing or damaged.
         """
-        grid = self.facts.encoded_levels[level]
-        if grid is None or not (0 <= row < grid.rows and 0 <= col < grid.cols):
-            raise IndexError(f"no encoded tile ({row}, {col}) on native level {level}")
         what = f"the stream of tile ({row}, {col}) of native level {level}"
         return self._ask({"encoded": [level, row, col]}, STREAM_BYTES, what)
 

@@ -11,13 +11,24 @@ from typing import Literal, get_args
 
 from wsicomp.errors import ConfigError
 
-__all__ = ["DEFAULT_TISSUE_THRESHOLD", "SAME_MPP", "OnDamage", "Reader", "SourceSettings", "check_reader"]
+__all__ = [
+    "DEFAULT_TISSUE_THRESHOLD",
+    "SAME_MPP",
+    "OnDamage",
+    "Reader",
+    "SourceSettings",
+    "check_on_damage",
+    "check_reader",
+]
 
 Reader = Literal["auto", "openslide", "tiff"]
 """How pixels are read: by OpenSlide, straight from a TIFF's JPEG tiles, or by whichever is faster and fits."""
 
 OnDamage = Literal["refuse", "mark"]
 """What becomes of a tile that cannot be read."""
+
+READERS: tuple[Reader, ...] = get_args(Reader)
+ON_DAMAGE: tuple[OnDamage, ...] = get_args(OnDamage)
 
 DEFAULT_TISSUE_THRESHOLD = 10
 """Grey levels. Overview cells of bare glass on a real slide, JPEG quality 30, stay within 7 of its colour: 8 is the
@@ -35,11 +46,24 @@ def check_reader(reader: str) -> Reader:
     ConfigError
         If there is none of that name.
     """
-    known: tuple[Reader, ...] = get_args(Reader)
-    for name in known:
+    for name in READERS:
         if reader == name:
             return name
     raise ConfigError(f"reader {reader} is unknown; use auto, openslide or tiff")
+
+
+def check_on_damage(on_damage: str) -> OnDamage:
+    """Return what becomes of a damaged tile.
+
+    Raises
+    ------
+    ConfigError
+        If it is neither "refuse" nor "mark".
+    """
+    for name in ON_DAMAGE:
+        if on_damage == name:
+            return name
+    raise ConfigError(f"a damaged tile is one to refuse or to mark; {on_damage} is unknown")
 
 
 @dataclass(frozen=True)
@@ -90,5 +114,4 @@ class SourceSettings:
         if not 0 <= self.tissue_threshold <= 255:
             raise ConfigError(f"the tissue threshold is in grey levels from 0 to 255, not {self.tissue_threshold}")
         check_reader(self.reader)
-        if self.on_damage not in get_args(OnDamage):
-            raise ConfigError(f"a damaged tile is one to refuse or to mark, not to {self.on_damage}")
+        check_on_damage(self.on_damage)

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from wsicomp.errors import ConfigError, SlideDamaged, SlideError
 from wsicomp.geometry import LEVEL_STEP, Level, pyramid
 from wsicomp.slides.cells import Native, read_cells
-from wsicomp.slides.facts import SlideFacts
+from wsicomp.slides.facts import EncodedLevel, SlideFacts
 from wsicomp.slides.settings import SAME_MPP, SourceSettings
 from wsicomp.slides.source import SourceInfo, TissueMask
 from wsicomp.slides.tissue import all_tissue, find_tissue
@@ -126,6 +126,26 @@ class Slide:
     def damaged(self) -> tuple[tuple[int, int, int], ...]:
         """Level, row and column of each tile that was asked for and could not be read; only where these are marked."""
         return tuple(sorted(self._damaged))
+
+    @property
+    def encoded_levels(self) -> tuple[EncodedLevel | None, ...]:
+        """Grid of the tiles of each native level; None for a level whose streams cannot be had."""
+        return self._facts.encoded_levels
+
+    def read_encoded_tile(self, level: int, row: int, col: int) -> bytes:
+        """Return a tile of a native level as the file holds it: a whole JPEG stream, the level's tables joined.
+
+        Raises
+        ------
+        IndexError
+            If there is no such tile.
+        SlideError
+            If it is missing, damaged at its start, or the slide is closed.
+        """
+        grid = self._facts.encoded_levels[level]
+        if grid is None or not (0 <= row < grid.rows and 0 <= col < grid.cols):
+            raise IndexError(f"no encoded tile ({row}, {col}) on native level {level}")
+        return self._native.read_encoded(level, row, col)
 
     def tissue(self) -> TissueMask:
         """Which tiles hold tissue; looked for once, on the first call.

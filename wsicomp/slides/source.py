@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsicomp.geometry import Level
+from wsicomp.slides.facts import EncodedLevel
 
-__all__ = ["Source", "SourceInfo", "TileSource", "TissueMask"]
+__all__ = ["EncodedTiles", "Source", "SourceInfo", "TileSource", "TissueMask"]
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,26 @@ class TileSource(Protocol):
         """One tile, (tile_size, tile_size, 3) uint8 RGB; parts outside the image are reflected."""
 
 
-class Source(TileSource, Protocol):
+class EncodedTiles(Protocol):
+    """A source whose own encoded tiles can be had, so that they can be kept without a pixel being decoded."""
+
+    @property
+    def encoded_levels(self) -> tuple[EncodedLevel | None, ...]:
+        """Grid of the tiles of each of the file's own levels; None for a level whose streams cannot be had."""
+
+    def read_encoded_tile(self, level: int, row: int, col: int) -> bytes:
+        """Return a tile of one of the file's own levels: a whole JPEG stream, the level's tables joined.
+
+        Raises
+        ------
+        IndexError
+            If there is no such tile.
+        SlideError
+            If it cannot be read.
+        """
+
+
+class Source(TileSource, EncodedTiles, Protocol):
     """A source that holds a file open; a context manager that closes it."""
 
     @property

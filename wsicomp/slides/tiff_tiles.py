@@ -50,7 +50,7 @@ class TiffTiles:
     """
 
     def __init__(self, path: str, pages: Sequence[tifffile.TiffPage | None]) -> None:
-        self._pages = tuple(pages)
+        self._pages = list(pages)
         self._file = os.open(path, os.O_RDONLY)
         self._lock = threading.Lock()
         self._cache: OrderedDict[tuple[int, int, int], NDArray[np.uint8]] = OrderedDict()
@@ -73,6 +73,10 @@ class TiffTiles:
                 os.close(self._file)
             self._file = -1
 
+    def leave(self, level: int) -> None:
+        """Read a level no more: each later read of it ends with None."""
+        self._pages[level] = None
+
     @property
     def levels(self) -> tuple[EncodedLevel | None, ...]:
         """Grid of each native level's tiles; None for a level that cannot be read directly."""
@@ -83,18 +87,13 @@ class TiffTiles:
 
         Raises
         ------
-        IndexError
-            If there is no such tile.
         DamagedJpeg
             If its bytes are no JPEG.
         """
         page = self._pages[level]
         if page is None:
             return None
-        grid = _grid(page)
-        if not (0 <= row < grid.rows and 0 <= col < grid.cols):
-            raise IndexError(f"no tile ({row}, {col}) in a grid of {grid.rows} x {grid.cols}")
-        index = row * grid.cols + col
+        index = row * _grid(page).cols + col
         size = page.databytecounts[index]
         if size > MAX_STREAM_BYTES:
             raise DamagedJpeg(f"the stream is of {size} bytes")

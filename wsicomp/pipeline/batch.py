@@ -84,22 +84,22 @@ def plan(inputs: Sequence[Path], output: Path | None, *, recursive: bool = False
         If a folder holds no slide, or a store cannot stand where it would; see `check_stores`.
     """
     suffix = store_suffix(zipped)
-    slides: dict[Path, Path] = {}  # each slide, and the folder of it below the input that it was found in
+    slides: list[tuple[Path, Path]] = []  # each slide, and its folder below the input that it was found in
     for path in inputs:
         if path.is_dir():
-            slides |= {slide: slide.parent.relative_to(path) for slide in slides_in(path, recursive=recursive)}
+            slides += [(slide, slide.parent.relative_to(path)) for slide in slides_in(path, recursive=recursive)]
         else:
-            slides[path] = Path()
+            slides.append((path, Path()))
     if output is not None and output.name.endswith((".zarr", ".zarr.zip")):
         if len(slides) != 1:
             raise ConfigError(f"{output}: names one store, and there are {len(slides)} slides; give a folder")
         if not output.name.endswith(suffix):
             raise ConfigError(f"{output}: a store of this kind ends in {suffix}")
-        jobs = [Job(next(iter(slides)), output)]
+        jobs = [Job(slides[0][0], output)]
     else:
         jobs = [
             Job(slide, (slide.parent if output is None else output / below) / (slide.stem + suffix))
-            for slide, below in slides.items()
+            for slide, below in slides
         ]
     check_stores(jobs)
     return jobs

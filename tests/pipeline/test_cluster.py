@@ -100,7 +100,7 @@ def without_slide(task: RowTask) -> RowTask:
         (of_header(weights_sha256="0" * 64), WeightsMismatch, "are not those"),
         (elsewhere, StoreError, "not seen by a worker"),
         (without_slide, SlideError, "no such file"),
-        (of_header(floor={"min_psnr_db": 1.0}), ConfigError, "another floor"),
+        (of_header(floor={"min_psnr_db": 1.0}, features=("pictures",)), ConfigError, "another floor"),
     ],
     ids=["version", "file", "weights", "storage", "slide", "floor"],
 )

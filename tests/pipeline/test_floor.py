@@ -13,7 +13,7 @@ import torch
 import zarr
 from numpy.typing import NDArray
 
-from tests.pipeline.sources import PictureSource, files_of, picture
+from tests.pipeline.sources import GLASS_RGB, PictureSource, files_of, picture
 from tests.pipeline.step_codec import StepCodec, step_codec
 from wsicomp.errors import ConfigError, ModelError, SlideError, StoreCorrupt
 from wsicomp.metrics.classification import predict
@@ -242,8 +242,43 @@ def test_the_same_bytes_every_time_and_for_any_number_of_threads(tmp_path: Path,
 GLASS = frozenset({(0, 0, 0), (0, 2, 4)})
 
 
+def with_glass(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Paint the glass tiles of level 0 almost in the glass colour."""
+    image = image.copy()
+    for _, row, col in GLASS:
+        tile = image[row * TILE : (row + 1) * TILE, col * TILE : (col + 1) * TILE]
+        tile[...] = GLASS_RGB
+        tile[::2] += 1
+    return image
+
+
+@pytest.mark.parametrize(("min_psnr_db", "glass"), [(30, GLASS), (50, GLASS), (55, frozenset())])
+def test_glass_below_the_floor_is_coded_like_tissue(
+    tmp_path: Path, codec: TileCodec, min_psnr_db: float, glass: frozenset[tuple[int, int, int]]
+) -> None:
+    hidden = frozenset({*GLASS, (0, 1, 1), (1, 0, 0)})
+    source = PictureSource(with_glass(picture(WIDTH, HEIGHT)), TILE, glass=hidden)
+    floor = Floor(min_psnr_db=min_psnr_db)
+    encode_source(source, tmp_path / "a.zarr", codec, EncodeSettings(floor=floor))
+    with LatentSlide(tmp_path / "a.zarr") as slide:
+        for level in source.levels:
+            tissue, image = slide.reader.tissue(level.index), source.level_image(level.index)
+            expected = {(row, col) for index, row, col in glass if index == level.index}
+            assert {(int(row), int(col)) for row, col in np.argwhere(~tissue)} == expected
+            for tile, pixels in slide.decode_tiles(level.index, level.grid(TILE)):
+                x = image[tile.y_px : tile.y_px + tile.height_px, tile.x_px : tile.x_px + tile.width_px]
+                assert psnr_db(x, pixels[: tile.height_px, : tile.width_px]) >= min_psnr_db
+
+
+def test_a_classifier_keeps_its_prediction_of_glass_too(tmp_path: Path) -> None:
+    source = PictureSource(with_glass(picture(WIDTH, HEIGHT)), TILE, glass=frozenset({*GLASS, (0, 1, 1)}))
+    encode_source(source, tmp_path / "a.zarr", step_codec(), EncodeSettings(floor=Floor(guard=guard())))
+    with StoreReader(tmp_path / "a.zarr") as reader:
+        assert {(int(row), int(col)) for row, col in np.argwhere(~reader.tissue(0))} == {(0, 0), (2, 4)}
+
+
 def test_glass_has_no_fidelity_and_a_packed_store_is_the_same(tmp_path: Path, codec: TileCodec) -> None:
-    source = PictureSource(picture(WIDTH, HEIGHT), TILE, glass=GLASS)
+    source = PictureSource(with_glass(picture(WIDTH, HEIGHT)), TILE, glass=GLASS, max_levels=1)
     encode_source(source, tmp_path / "a.zarr.zip", codec, EncodeSettings(floor=Floor(min_psnr_db=30), zipped=True))
     with StoreReader(tmp_path / "a.zarr.zip") as reader:
         fidelity, quality = reader.fidelity(0), reader.quality(0)

@@ -4,10 +4,11 @@
                    (bounded window)                             (this thread)         (one writing thread)
 
 Rows of shards are what work is divided by: here all of them go through one such pipeline, one after the other, and
-`cluster` gives each to whichever machine is free. Glass tiles are neither read nor coded. Where a floor is set, `floor`
-stands in the network's place, and a tile may become JPEG XL. Memory is bounded by the window of tiles read ahead and a
-few shards of latents, whatever the size of the slide, and `resources` may bound it further. What it does not do: it
-does not choose names, skip errors or resume; `batch` does.
+`cluster` gives each to whichever machine is free. Glass tiles are neither read nor coded. Where a floor is set, `glass`
+first makes tissue of the glass tiles that are below it, `floor` stands in the network's place, and a tile may become
+JPEG XL. Memory is bounded by the window of tiles read ahead and a few shards of latents, whatever the size of the
+slide, and `resources` may bound it further. What it does not do: it does not choose names, skip errors or resume;
+`batch` does.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from numpy.typing import NDArray
 from wsicomp.geometry import SHARD_TILES
 from wsicomp.pipeline.encoded import Encoded, doubts
 from wsicomp.pipeline.floor import Floor, FloorCoder
+from wsicomp.pipeline.glass import above_floor
 from wsicomp.pipeline.resources import Resources
 from wsicomp.pipeline.settings import DEFAULTS, EncodeSettings
 from wsicomp.pipeline.tile_codec import TileCodec
@@ -148,6 +150,9 @@ def encode_source(
     if settings.zipped:
         check_target(store, replace)
     mask = source.tissue()
+    coder = None if settings.floor is None else FloorCoder(codec, settings.floor)
+    if coder is not None:
+        mask = above_floor(source, mask, coder, settings.resources.readers)
     header = header_of(source, mask, codec, settings.floor)
     folder = store.with_name(store.name + ".unpacked") if settings.zipped else store
     with StoreWriter(folder, header, overwrite=replace or settings.zipped) as writer:
@@ -157,7 +162,6 @@ def encode_source(
             writer.write_icc(source.info.icc_profile)
         rows = list(rows_of(source, mask))
         if engine is None:
-            coder = None if settings.floor is None else FloorCoder(codec, settings.floor)
             encode_rows(source, rows, codec, coder, writer, resources=settings.resources, progress=progress)
         else:
             engine.encode(rows, writer, progress)
@@ -244,7 +248,7 @@ def encode_rows(
                 if coder is None or record is None:
                     latents = list(codec.encode(pixels, sizes=sizes))
                 else:
-                    latents = above_floor(coder, pixels, sizes, places, record)
+                    latents = code_floored(coder, pixels, sizes, places, record)
                 for part, latent in zip(parts, latents, strict=True):
                     if latent is not None:
                         part[...] = latent[:, : part.shape[1], : part.shape[2]]
@@ -257,7 +261,7 @@ def encode_rows(
             written.result()
 
 
-def above_floor(
+def code_floored(
     coder: FloorCoder,
     pixels: NDArray[np.uint8],
     sizes: NDArray[np.int64],

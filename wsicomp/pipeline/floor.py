@@ -236,6 +236,13 @@ class FloorCoder:
         found |= self._as_jpegxl({index: originals[index] for index in limits}, asked_db, limits)
         return [found[index] for index in range(len(tiles))]
 
+    def holds(self, tiles: NDArray[np.uint8], sizes: NDArray[np.int64], shown: NDArray[np.uint8]) -> list[bool]:
+        """Tell of tiles whether the floor still holds when one picture, (T, T, 3) uint8, is shown in place of each.
+
+        The other parameters and the ModelError are those of `code`.
+        """
+        return [good for good, _, _ in self._check(self._originals(tiles, sizes), [shown] * len(tiles))]
+
     def _originals(self, tiles: NDArray[np.uint8], sizes: NDArray[np.int64]) -> list[Original]:
         originals = [Original(x, *size) for x, size in zip(tiles, sizes.tolist(), strict=True)]
         if self._floor.guard is None:

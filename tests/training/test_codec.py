@@ -29,7 +29,7 @@ from wsicomp.models.context import SLICES
 from wsicomp.models.registry import WSIC, load_model
 from wsicomp.models.wsic import LATENT_CHANNELS, QUALITIES, Wsic
 from wsicomp.progress import Progress
-from wsicomp.training import codec
+from wsicomp.training import codec, loop
 from wsicomp.training.codec import (
     LMBDA,
     CodecRecipe,
@@ -162,19 +162,19 @@ def test_an_interrupted_and_resumed_run_ends_bit_for_bit_as_an_uninterrupted_one
     trained: tuple[Run, Wsic], tissue: PatchTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
 ) -> None:
     run = Run.open(tmp_path / "run", resume=False)
-    save = codec.__dict__["save_checkpoint"]
+    save = loop.__dict__["save_checkpoint"]
 
     def save_and_stop(*arguments: object, position: dict[str, int], **options: object) -> None:
         save(*arguments, position=position, **options)
         if position["step"] == stop:
             raise Interrupted
 
-    monkeypatch.setattr(codec, "save_checkpoint", save_and_stop)
-    monkeypatch.setattr(codec, "CHECKPOINT_STEPS", 1)
+    monkeypatch.setattr(loop, "save_checkpoint", save_and_stop)
+    monkeypatch.setattr(loop, "CHECKPOINT_STEPS", 1)
     with pytest.raises(Interrupted):
         train_codec([tissue], RECIPE, run, group=ALONE)
     assert not run.weights.exists()
-    monkeypatch.setattr(codec, "save_checkpoint", save)
+    monkeypatch.setattr(loop, "save_checkpoint", save)
     train_codec([tissue], RECIPE, Run.open(run.folder, resume=True), group=ALONE)
     assert run.weights.read_bytes() == trained[0].weights.read_bytes()
 

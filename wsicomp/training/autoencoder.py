@@ -10,10 +10,13 @@ crops of several organs drawn evenly; the study trained on whole prostate patche
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pytorch_msssim import ssim
 from torch import Tensor, nn
 
@@ -22,13 +25,17 @@ from wsicomp.datasets.patches import PatchTable
 from wsicomp.models.autoencoder import StudyAutoencoder
 from wsicomp.models.registry import STUDY_CODEC, save_model
 from wsicomp.progress import Progress, silent
-from wsicomp.training.checkpoint import load_checkpoint, restore_moments, save_checkpoint
+from wsicomp.training.distributed import Processes
+from wsicomp.training.loop import Training, train
 from wsicomp.training.run import Run, cosine, recipe_key
 
 __all__ = ["AutoencoderRecipe", "study_loss", "train_autoencoder"]
 
 CLIPPED_SHARE = 1e-4
 """Share of latent elements that may fall outside the int8 range on each side."""
+
+RANGE_BATCHES = 16
+"""Batches of crops that the int8 range is taken from."""
 
 
 @dataclass(frozen=True)
@@ -98,56 +105,9 @@ def train_autoencoder(
     ConfigError
         If the folder's checkpoint belongs to other settings.
     """
-    sampler = CropSampler.load(tables, crop_px=recipe.crop_px)
-    key = recipe_key(recipe, [table.source for table in tables])
-    torch.manual_seed(recipe.seed)
-    model = StudyAutoencoder(recipe.depths).to(device)
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    first_depth, first_step = 1, 0
-    moments: dict[int, dict[str, Tensor]] = {}
-    if run.checkpoint.exists():
-        state, moments, position = load_checkpoint(run.checkpoint, recipe=key)
-        model.load_state_dict(state)
-        first_depth, first_step = position["depth"], position["step"]
-
-    def crops(depth: int, step: int) -> Tensor:
-        batch = torch.from_numpy(sampler.batch(recipe.batch_size, seed=recipe.seed + depth, step=step))
-        return batch.to(device, memory_format=torch.channels_last).float().div_(255)
-
-    for depth in range(first_depth, recipe.depths + 1):
-        trained = freeze_below(model, depth)
-        if first_step == 0:
-            x = crops(depth, recipe.steps)
-            wake(model, depth, model.encode(x, depth - 1) if depth > 1 else x)
-        optimizer = torch.optim.Adam(trained, lr=recipe.learning_rate)
-        if moments:
-            restore_moments(optimizer, moments)
-        for step in range(first_step, recipe.steps):
-            for group in optimizer.param_groups:
-                group["lr"] = recipe.learning_rate * cosine(step, recipe.steps, warmup=min(100, recipe.steps))
-            x = crops(depth, step)
-            with torch.no_grad():
-                z = model.encode(x, depth - 1) if depth > 1 else x
-            loss = study_loss(model.decode(model.encoder[depth - 1](z), depth), x)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            done = step + 1
-            if done % 50 == 0 or done == recipe.steps:
-                run.log(depth=depth, step=done, loss=round(loss.item(), 6))
-                progress(
-                    (depth - 1) * recipe.steps + done, recipe.depths * recipe.steps, f"depth {depth}, loss {loss:.4f}"
-                )
-            if done % 500 == 0 and done < recipe.steps:
-                save_checkpoint(run.checkpoint, model, optimizer, recipe=key, position={"depth": depth, "step": done})
-                run.draw()
-        fix_latent_range(model, depth, [crops(depth, recipe.steps + k) for k in range(16)])
-        first_step, moments = 0, {}
-        save_checkpoint(
-            run.checkpoint, model, torch.optim.Adam(trained), recipe=key, position={"depth": depth + 1, "step": 0}
-        )
-        run.draw()
-    model.eval()
+    training = AutoencoderTraining(tables, recipe, device)
+    train(training, run, Processes(0, 1, device), progress)
+    model = training.objective.model.eval()
     save_model(
         run.weights,
         model,
@@ -156,6 +116,82 @@ def train_autoencoder(
         notes={"data": ", ".join(table.source for table in tables), "steps": str(recipe.steps)},
     )
     return model
+
+
+class Objective(nn.Module):
+    """The autoencoder, and its loss at a depth."""
+
+    def __init__(self, depths: int) -> None:
+        super().__init__()
+        self.model = StudyAutoencoder(depths)
+
+    def forward(self, x: Tensor, depth: int) -> Tensor:
+        """Loss of x (N, 3, H, W) float32 in [0, 1] at a depth; shallower blocks are frozen."""
+        with torch.no_grad():
+            z = self.model.encode(x, depth - 1) if depth > 1 else x
+        return study_loss(self.model.decode(self.model.encoder[depth - 1](z), depth), x)
+
+
+class AutoencoderTraining(Training):
+    """A stage for each depth: its block and its decoder learn, then the range of its latent is fixed."""
+
+    objective: Objective
+
+    def __init__(self, tables: Sequence[PatchTable], recipe: AutoencoderRecipe, device: torch.device) -> None:
+        self._sampler = CropSampler.load(tables, crop_px=recipe.crop_px)
+        self.key = recipe_key(recipe, [table.source for table in tables])
+        self.stage_steps, self.steps = recipe.steps, recipe.depths * recipe.steps
+        self.learning_rate = recipe.learning_rate
+        self._recipe, self._device = recipe, device
+        torch.manual_seed(recipe.seed)
+        self.objective = Objective(recipe.depths).to(device)
+        self.objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.state = self.objective.model
+
+    def begin(self, step: int) -> torch.optim.Adam:
+        """Adam over what the depth may move; a depth that begins is woken."""
+        model, depth = self.objective.model, self._depth(step)
+        trained = freeze_below(model, depth)
+        if step % self.stage_steps == 0:
+            x = self._crops(depth, self.stage_steps)
+            wake(model, depth, model.encode(x, depth - 1) if depth > 1 else x)
+        return torch.optim.Adam(trained, lr=self.learning_rate)
+
+    def batches(self, first: int, last: int) -> Iterator[NDArray[np.uint8]]:
+        """Crops (N, 3, H, W) uint8, other ones for each depth."""
+        recipe, before = self._recipe, last - self.stage_steps
+        seed = recipe.seed + self._depth(first)
+        return self._sampler.batches(recipe.batch_size, seed=seed, first=first - before, last=self.stage_steps)
+
+    def factor(self, step: int) -> float:
+        """Half a cosine for each depth."""
+        return cosine(step % self.stage_steps, self.stage_steps, warmup=min(100, self.stage_steps))
+
+    def measures(self, objective: nn.Module, batch: NDArray[np.uint8], step: int) -> dict[str, Tensor]:
+        """Loss of the step's depth."""
+        return {"loss": objective(self._pictures(batch), self._depth(step))}
+
+    def stepped(self, done: int) -> None:
+        """Fix the range of the latent when its depth is done."""
+        if done % self.stage_steps == 0:
+            depth = self._depth(done - 1)
+            crops = [self._crops(depth, self.stage_steps + k) for k in range(RANGE_BATCHES)]
+            fix_latent_range(self.objective.model, depth, crops)
+
+    def report(self, done: int, measures: dict[str, float]) -> tuple[dict[str, Any], str]:
+        """Depth, step within it, and loss."""
+        depth, loss = self._depth(done - 1), measures["loss"]
+        step = done - (depth - 1) * self.stage_steps
+        return {"depth": depth, "step": step, "loss": round(loss, 6)}, f"depth {depth}, loss {loss:.4f}"
+
+    def _depth(self, step: int) -> int:
+        return step // self.stage_steps + 1
+
+    def _crops(self, depth: int, step: int) -> Tensor:
+        return self._pictures(self._sampler.batch(self._recipe.batch_size, seed=self._recipe.seed + depth, step=step))
+
+    def _pictures(self, batch: NDArray[np.uint8]) -> Tensor:
+        return torch.from_numpy(batch).to(self._device, memory_format=torch.channels_last).float().div_(255)
 
 
 def freeze_below(model: StudyAutoencoder, depth: int) -> list[nn.Parameter]:

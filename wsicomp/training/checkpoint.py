@@ -24,6 +24,9 @@ class Stepper(Protocol):
     def param_groups(self) -> list[dict[str, Any]]:
         """Parameters, in the order of their numbers."""
 
+    def step(self) -> object:
+        """Move the parameters."""
+
     def state_dict(self) -> dict[str, Any]:
         """Moments, by the number of their parameter, and groups."""
 
@@ -32,11 +35,11 @@ class Stepper(Protocol):
 
 
 def save_checkpoint(
-    path: Path, module: nn.Module, optimizer: Stepper, *, recipe: str, position: dict[str, Any]
+    path: Path, module: nn.Module, optimizer: Stepper | None, *, recipe: str, position: dict[str, Any]
 ) -> None:
-    """Write a module, its optimiser's moments and the place in the recipe, whole or not at all."""
+    """Write a module, its optimiser's moments if it has one, and the place in the recipe, whole or not at all."""
     tensors = {f"module.{name}": tensor for name, tensor in module.state_dict().items()}
-    for index, moments in optimizer.state_dict()["state"].items():
+    for index, moments in (optimizer.state_dict()["state"] if optimizer else {}).items():
         tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in moments.items()}
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     with replacing(path) as partial:

@@ -8,7 +8,9 @@ The classifier never sees a reconstruction: what it scores later is compression 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +24,8 @@ from wsicomp.metrics.classification import auc, youden_threshold
 from wsicomp.models.classifier import StudyClassifier
 from wsicomp.models.registry import CLASSIFIER, save_model
 from wsicomp.progress import Progress, silent
-from wsicomp.training.checkpoint import load_checkpoint, restore_moments, save_checkpoint
+from wsicomp.training.distributed import Processes
+from wsicomp.training.loop import Training, train
 from wsicomp.training.run import Run, cosine, recipe_key
 
 __all__ = ["ClassifierRecipe", "LabelledTiles", "train_classifier"]
@@ -107,7 +110,7 @@ class LabelledTiles:
 
 
 def train_classifier(
-    train: LabelledTiles,
+    tiles: LabelledTiles,
     val: LabelledTiles,
     recipe: ClassifierRecipe,
     run: Run,
@@ -136,65 +139,111 @@ def train_classifier(
     ConfigError
         If the folder's checkpoint belongs to other settings.
     """
-    key = recipe_key(recipe, [data, *classes, str(train.tiles.shape), str(val.tiles.shape)])
-    torch.manual_seed(recipe.seed)
-    model = StudyClassifier(recipe.width).to(device)
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-    first, best_auc = 0, -1.0
-    if run.checkpoint.exists():
-        state, moments, position = load_checkpoint(run.checkpoint, recipe=key)
-        model.load_state_dict(state)
-        restore_moments(optimizer, moments)
-        first, best_auc = position["epoch"], position["best_auc"]
-    pos_weight = torch.tensor((train.labels == 0).sum() / (train.labels == 1).sum(), device=device)
-    steps = len(train.labels) // recipe.batch_size or 1
-    for epoch in range(first, recipe.epochs):
-        rng = np.random.default_rng([recipe.seed, epoch])
-        torch.manual_seed(recipe.seed + epoch)  # dropout of a resumed epoch is that of an uninterrupted run
-        order = rng.permutation(len(train.labels))
-        model.train()
-        for step in range(steps):
-            chosen = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
-            x = augment(train.tiles[chosen], rng, recipe.tint, device)
-            labels = torch.from_numpy(train.labels[chosen]).to(device).float()
-            for group in optimizer.param_groups:
-                group["lr"] = recipe.learning_rate * cosine(epoch * steps + step, recipe.epochs * steps, warmup=steps)
-            with torch.autocast(device.type, torch.bfloat16):
-                logits = model(x)
-            loss = nn.functional.binary_cross_entropy_with_logits(logits.float(), labels, pos_weight=pos_weight)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            if not step % 5:
-                progress(epoch * steps + step, recipe.epochs * steps, f"epoch {epoch + 1}, loss {loss:.4f}")
-        logits_val = score(rounded(model, recipe), val.tiles, device)
-        val_auc = auc(logits_val, val.labels)
+    training = ClassifierTraining(tiles, val, recipe, run, classes, data, device)
+    train(training, run, Processes(0, 1, device), progress)
+    return training.best_auc
+
+
+class ClassifierTraining(Training):
+    """Epochs over the training patches; after each, the validation AUC decides whether its weights are kept."""
+
+    objective: StudyClassifier
+
+    def __init__(
+        self,
+        tiles: LabelledTiles,
+        val: LabelledTiles,
+        recipe: ClassifierRecipe,
+        run: Run,
+        classes: tuple[str, str],
+        data: str,
+        device: torch.device,
+    ) -> None:
+        self.key = recipe_key(recipe, [data, *classes, str(tiles.tiles.shape), str(val.tiles.shape)])
+        self._epoch_steps = self.log_steps = self.checkpoint_steps = len(tiles.labels) // recipe.batch_size or 1
+        self.steps = self.stage_steps = recipe.epochs * self._epoch_steps
+        self.learning_rate = recipe.learning_rate
+        self.best_auc = self._auc = -1.0
+        self._tiles, self._val, self._recipe, self._run = tiles, val, recipe, run
+        self._classes, self._data, self._device = classes, data, device
+        torch.manual_seed(recipe.seed)
+        self.state = self.objective = StudyClassifier(recipe.width).to(device)
+        self.objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._pos_weight = torch.tensor((tiles.labels == 0).sum() / (tiles.labels == 1).sum(), device=device)
+
+    def begin(self, step: int) -> torch.optim.AdamW:
+        """AdamW over everything."""
+        return torch.optim.AdamW(
+            self.objective.parameters(), lr=self.learning_rate, weight_decay=self._recipe.weight_decay
+        )
+
+    def batches(self, first: int, last: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Pictures (N, 3, H, W) float32 in [0, 1] and labels (N,) float32; `first` begins an epoch."""
+        size = self._recipe.batch_size
+        for epoch in range(first // self._epoch_steps, last // self._epoch_steps):
+            rng = np.random.default_rng([self._recipe.seed, epoch])
+            torch.manual_seed(self._recipe.seed + epoch)  # dropout of a resumed epoch is that of an uninterrupted run
+            order = rng.permutation(len(self._tiles.labels))
+            self.objective.train()
+            for step in range(self._epoch_steps):
+                chosen = order[step * size : (step + 1) * size]
+                x = augment(self._tiles.tiles[chosen], rng, self._recipe.tint, self._device)
+                yield x, torch.from_numpy(self._tiles.labels[chosen]).to(self._device).float()
+
+    def factor(self, step: int) -> float:
+        """Half a cosine over all epochs, after one epoch of warm-up."""
+        return cosine(step, self.steps, warmup=self._epoch_steps)
+
+    def measures(self, objective: nn.Module, batch: tuple[Tensor, Tensor], step: int) -> dict[str, Tensor]:
+        """Binary cross-entropy, both classes weighing the same."""
+        x, labels = batch
+        with torch.autocast(self._device.type, torch.bfloat16):
+            logits = objective(x)
+        loss = nn.functional.binary_cross_entropy_with_logits(logits.float(), labels, pos_weight=self._pos_weight)
+        return {"loss": loss}
+
+    def stepped(self, done: int) -> None:
+        """Validate at the end of an epoch, and keep the best weights."""
+        if done % self._epoch_steps:
+            return
+        recipe, labels = self._recipe, self._val.labels
+        logits = score(rounded(self.objective, recipe), self._val.tiles, self._device)
+        val_auc = auc(logits, labels)
         if val_auc is None:
-            raise DataError(f"{data}: validation patches of one class only; training needs both")
-        run.log(epoch=epoch + 1, loss=round(loss.item(), 6), val_auc=round(val_auc, 6))
-        if val_auc > best_auc:
-            best_auc = val_auc
-            save_model(
-                run.weights,
-                model,
-                key=CLASSIFIER,
-                settings={"width": recipe.width},
-                notes={
-                    "data": data,
-                    "negative": classes[0],
-                    "positive": classes[1],
-                    "threshold": repr(youden_threshold(logits_val, val.labels)),
-                    "val_auc": f"{val_auc:.4f}",
-                    "epoch": str(epoch + 1),
-                },
-                dtype=torch.float16 if recipe.half else torch.float32,
-            )
-        position = {"epoch": epoch + 1, "best_auc": best_auc}
-        save_checkpoint(run.checkpoint, model, optimizer, recipe=key, position=position)
-        run.draw()
-    progress(recipe.epochs * steps, recipe.epochs * steps, f"best validation AUC {best_auc:.4f}")
-    return best_auc
+            raise DataError(f"{self._data}: validation patches of one class only; training needs both")
+        self._auc = val_auc
+        if self._auc <= self.best_auc:
+            return
+        self.best_auc = self._auc
+        save_model(
+            self._run.weights,
+            self.objective,
+            key=CLASSIFIER,
+            settings={"width": recipe.width},
+            notes={
+                "data": self._data,
+                "negative": self._classes[0],
+                "positive": self._classes[1],
+                "threshold": repr(youden_threshold(logits, labels)),
+                "val_auc": f"{self._auc:.4f}",
+                "epoch": str(done // self._epoch_steps),
+            },
+            dtype=torch.float16 if recipe.half else torch.float32,
+        )
+
+    def report(self, done: int, measures: dict[str, float]) -> tuple[dict[str, Any], str]:
+        """Epoch, loss of its last batch, and validation AUC."""
+        epoch, loss = done // self._epoch_steps, measures["loss"]
+        entry = {"epoch": epoch, "loss": round(loss, 6), "val_auc": round(self._auc, 6)}
+        return entry, f"epoch {epoch}, loss {loss:.4f}, validation AUC {self._auc:.4f}"
+
+    def position(self) -> dict[str, Any]:
+        """Best AUC so far."""
+        return {"best_auc": self.best_auc}
+
+    def resume(self, position: dict[str, Any]) -> None:
+        """Take the best AUC so far."""
+        self.best_auc = position["best_auc"]
 
 
 def augment(tiles: NDArray[np.uint8], rng: np.random.Generator, tint: float, device: torch.device) -> Tensor:

@@ -20,9 +20,9 @@ qualities. A batch is a function of the seed and the step, so an interrupted run
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -40,8 +40,8 @@ from wsicomp.models.context import SLICES
 from wsicomp.models.registry import WSIC, LoadedModel, save_model
 from wsicomp.models.wsic import LATENT_CHANNELS, QUALITIES, Wsic
 from wsicomp.progress import Progress, silent
-from wsicomp.training.checkpoint import load_checkpoint, restore_moments, save_checkpoint
 from wsicomp.training.distributed import Processes
+from wsicomp.training.loop import Training, train
 from wsicomp.training.optimiser import MuonAdamW, moving_average
 from wsicomp.training.rate import ScaleNetwork, floats, integers
 from wsicomp.training.run import Run, plateau, recipe_key
@@ -69,8 +69,6 @@ MS_SSIM_MSE = 1 / 20
 
 BORDER_SHARE = 1 / 16
 """Share of the squared error that is of the outermost pixels alone: in a crop of 128, each counts for three others."""
-
-CHECKPOINT_STEPS = 500
 
 FIT_CROP_PX = 192
 FIT_CROPS = 192
@@ -154,69 +152,92 @@ def train_codec(
     ModelError
         If the entropy model of `start` is damaged.
     """
-    sampler = CropSampler.load(tables, crop_px=recipe.crop_px)
-    origin = {} if start is None else {"from": f"{start.name} {start.sha256}"}
-    key = recipe_key(recipe, [*(table.source for table in tables), *origin.values()])
-    own, device = group.share(recipe.batch_size), group.device
-    torch.manual_seed(recipe.seed)
-    objective = Objective(recipe.depths)
-    if start is not None:
-        objective.take(start)
-    objective.to(device)
-    objective.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    average = moving_average(objective.model)
-    everything = nn.ModuleDict({"model": objective.model, "rates": objective.rates, "average": average})
-    trained = list(objective.parameters())
-    optimizer = MuonAdamW(trained, recipe.learning_rate)
-    first = 0
-    if run.checkpoint.exists():
-        state, moments, position = load_checkpoint(run.checkpoint, recipe=key)
-        everything.load_state_dict(state)
-        restore_moments(optimizer, moments)
-        first = position["step"]
-    parallel = group.parallel(objective)
-    batches = sampler.batches(recipe.batch_size, seed=recipe.seed, first=first, last=recipe.steps)
-    for step, batch in enumerate(batches, first):
-        for settings in optimizer.param_groups:
-            settings["lr"] = recipe.learning_rate * plateau(step, recipe.steps, warmup=min(200, recipe.steps))
-        rng = np.random.default_rng([recipe.seed, step, 1])
-        depth = draw_depth(recipe, step, rng)
-        drawn = rng.uniform(0, QUALITIES - 1, recipe.batch_size)[own]
-        noise = rng.random((recipe.batch_size, *latent_shape(depth, recipe.crop_px)), np.float32)[own] - 0.5
-        quality = torch.from_numpy(drawn).float().to(device)
-        x = torch.from_numpy(batch[own]).to(device, memory_format=torch.channels_last).float().div_(255)
-        counted = 1.0 if start is not None else min((step + 1) / min(RATE_WARMUP, max(recipe.steps // 4, 1)), 1.0)
-        losses, bits, mse = parallel(x, depth, quality, torch.from_numpy(noise).to(device), counted)
-        loss = losses.mean()
-        objective.zero_grad(set_to_none=True)
-        loss.backward()
-        # MS-SSIM has no gradient where a picture and its reconstruction are the opposite of each other.
-        if nn.utils.clip_grad_norm_(trained, 1.0).isfinite():
-            optimizer.step()
-        average.update_parameters(objective.model)
-        done = step + 1
-        if done % 50 == 0 or done == recipe.steps:
-            total, bpp, error = (group.mean(value) for value in (loss, bits.mean(), mse.mean()))
-            psnr = psnr_db_of_mse(error, peak=1.0)
-            if group.writes:
-                run.log(step=done, depth=depth, loss=total, bits_per_pixel=bpp, psnr_db=psnr)
-                progress(done, recipe.steps, f"depth {depth}, {bpp:.3f} bits per pixel, {psnr:.2f} dB")
-        if group.writes and (done % CHECKPOINT_STEPS == 0 or done == recipe.steps):
-            save_checkpoint(run.checkpoint, everything, optimizer, recipe=key, position={"step": done})
-            run.draw()
-    kept = halved(cast(Wsic, average.module).eval())
+    training = CodecTraining(tables, recipe, group, start)
+    train(training, run, group, progress)
+    kept = halved(cast(Wsic, training.average.module).eval())
     if group.writes:
         save_model(
             run.weights,
             kept,
             key=WSIC,
             settings={"depths": list(recipe.depths)},
-            notes={"data": ", ".join(table.source for table in tables), "steps": str(recipe.steps), **origin},
+            notes={
+                "data": ", ".join(table.source for table in tables),
+                "steps": str(recipe.steps),
+                **origin_of(start),
+            },
             dtype=torch.float16,
-            arrays=fit_entropy(kept, objective.rates, fit_sampler(sampler), recipe, device),
+            arrays=fit_entropy(kept, training.objective.rates, fit_sampler(training.sampler), recipe, group.device),
         )
     group.wait()
     return kept
+
+
+def origin_of(start: LoadedModel | None) -> dict[str, str]:
+    """Name and SHA-256 of the weights that a training goes on from, as a note."""
+    return {} if start is None else {"from": f"{start.name} {start.sha256}"}
+
+
+class CodecTraining(Training):
+    """All depths and qualities together, on rate plus distortion, with a moving average of the weights."""
+
+    clip = 1.0
+    objective: Objective
+
+    def __init__(
+        self, tables: Sequence[PatchTable], recipe: CodecRecipe, group: Processes, start: LoadedModel | None
+    ) -> None:
+        self.sampler = CropSampler.load(tables, crop_px=recipe.crop_px)
+        self.key = recipe_key(recipe, [*(table.source for table in tables), *origin_of(start).values()])
+        self.steps = self.stage_steps = recipe.steps
+        self.learning_rate = recipe.learning_rate
+        self._recipe, self._device, self._own = recipe, group.device, group.share(recipe.batch_size)
+        self._warm = start is not None
+        torch.manual_seed(recipe.seed)
+        self.objective = Objective(recipe.depths)
+        if start is not None:
+            self.objective.take(start)
+        self.objective.to(group.device)
+        self.objective.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = moving_average(self.objective.model)
+        self.state = nn.ModuleDict(
+            {"model": self.objective.model, "rates": self.objective.rates, "average": self.average}
+        )
+
+    def begin(self, step: int) -> MuonAdamW:
+        """Both optimisers of the codec, over everything."""
+        return MuonAdamW(self.objective.parameters(), self.learning_rate)
+
+    def batches(self, first: int, last: int) -> Iterator[NDArray[np.uint8]]:
+        """Crops (N, 3, H, W) uint8."""
+        return self.sampler.batches(self._recipe.batch_size, seed=self._recipe.seed, first=first, last=last)
+
+    def factor(self, step: int) -> float:
+        """Plateau, and a fall at the end."""
+        return plateau(step, self.steps, warmup=min(200, self.steps))
+
+    def measures(self, objective: nn.Module, batch: NDArray[np.uint8], step: int) -> dict[str, Tensor]:
+        """Draw a depth, a quality for each crop, and the noise that stands for rounding."""
+        recipe, device = self._recipe, self._device
+        rng = np.random.default_rng([recipe.seed, step, 1])
+        self._depth = draw_depth(recipe, step, rng)
+        drawn = rng.uniform(0, QUALITIES - 1, recipe.batch_size)[self._own]
+        noise = rng.random((recipe.batch_size, *latent_shape(self._depth, recipe.crop_px)), np.float32)[self._own] - 0.5
+        quality = torch.from_numpy(drawn).float().to(device)
+        x = torch.from_numpy(batch[self._own]).to(device, memory_format=torch.channels_last).float().div_(255)
+        counted = 1.0 if self._warm else min((step + 1) / min(RATE_WARMUP, max(recipe.steps // 4, 1)), 1.0)
+        losses, bits, mse = objective(x, self._depth, quality, torch.from_numpy(noise).to(device), counted)
+        return {"loss": losses.mean(), "bits_per_pixel": bits.mean(), "mse": mse.mean()}
+
+    def stepped(self, done: int) -> None:
+        """Move the average."""
+        self.average.update_parameters(self.objective.model)
+
+    def report(self, done: int, measures: dict[str, float]) -> tuple[dict[str, Any], str]:
+        """Depth of the step, rate and distortion."""
+        bpp, psnr_db = measures["bits_per_pixel"], psnr_db_of_mse(measures["mse"], peak=1.0)
+        entry = {"depth": self._depth, "loss": measures["loss"], "bits_per_pixel": bpp, "psnr_db": psnr_db}
+        return {"step": done, **entry}, f"depth {self._depth}, {bpp:.3f} bits per pixel, {psnr_db:.2f} dB"
 
 
 def halved(model: Wsic) -> Wsic:

@@ -68,7 +68,9 @@ def described(option: Any) -> str:
     default = option.default
     if option.required:
         text += " Required."
-    elif "[default:" not in text and default not in (None, False, True, ()) and not callable(default):
+    elif isinstance(option.show_default, str):
+        text += f" [default: {option.show_default}]"
+    elif default not in (None, False, True, ()) and not callable(default):
         text += f" [default: {default}]"
     return re.sub(r"\s+", " ", text).replace("|", "\\|").strip()
 

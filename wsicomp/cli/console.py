@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from rich.console import Console
@@ -19,12 +19,10 @@ from rich.progress import Progress as Bar
 
 from wsicomp.progress import Progress
 
-__all__ = ["JsonOption", "emit", "log", "progress_bar", "say"]
+__all__ = ["emit", "log", "progress_bar", "say"]
 
 PLAIN_LINE_S = 10.0
 """Seconds between two progress lines where there is no terminal."""
-
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, also on failure.")]
 
 stderr = Console(stderr=True, highlight=False)
 

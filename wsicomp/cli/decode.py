@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from wsicomp.cli.console import JsonOption, emit, progress_bar, say
-from wsicomp.cli.options import DeviceOption, OverwriteOption, StoreArgument, WeightsOption
+from wsicomp.cli.console import emit, progress_bar, say
+from wsicomp.cli.options import READ, WRITE, DeviceOption, JsonOption, OverwriteOption, StoreArgument, WeightsOption
 
 
 def decode(
@@ -16,19 +16,34 @@ def decode(
     output: Annotated[
         Path,
         typer.Option(
-            "--output", "-o", help="A .tif for the whole slide as a pyramid, or a .png, .jpg or .tif picture."
+            "--output",
+            "-o",
+            help="A .tif for the whole slide as a pyramid, or a .png, .jpg or .tif picture.",
+            rich_help_panel=WRITE,
         ),
     ],
     region: Annotated[
         str | None,
-        typer.Option("--region", help="X,Y,W,H in pixels of the level.  [default: all of it]", show_default=False),
+        typer.Option(
+            "--region", help="X,Y,W,H in pixels of the level.", show_default="all of it", rich_help_panel=READ
+        ),
     ] = None,
     level: Annotated[
-        int | None, typer.Option("--level", min=0, help="Level to decode.  [default: 0, or all for a pyramid]")
+        int | None,
+        typer.Option(
+            "--level", min=0, help="Level to decode.", show_default="0, or all for a pyramid", rich_help_panel=READ
+        ),
     ] = None,
     jpeg_quality: Annotated[
         int | None,
-        typer.Option("--jpeg-quality", min=1, max=100, help="Pyramid tiles as JPEG.  [default: lossless]"),
+        typer.Option(
+            "--jpeg-quality",
+            min=1,
+            max=100,
+            help="Pyramid tiles as JPEG.",
+            show_default="lossless",
+            rich_help_panel=WRITE,
+        ),
     ] = None,
     model: WeightsOption = None,
     device: DeviceOption = "auto",

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from wsicomp.cli.console import JsonOption, emit, log, progress_bar, say
+from wsicomp.cli import encode_options as asked
+from wsicomp.cli.console import emit, log, progress_bar, say
 from wsicomp.cli.encoded import line_of, record_of
-from wsicomp.cli.options import DeviceOption, LatentDtypeOption, ModelOption, OverwriteOption, QualityOption
+from wsicomp.cli.options import DeviceOption, JsonOption, LatentDtypeOption, ModelOption, OverwriteOption, QualityOption
 from wsicomp.cli.signals import deferred
 from wsicomp.progress import Progress
 from wsicomp.slides.settings import DEFAULT_TISSUE_THRESHOLD
@@ -22,153 +21,38 @@ if TYPE_CHECKING:
 
 
 def encode(
-    slides: Annotated[
-        list[Path] | None,
-        typer.Argument(help="Slides or pictures, or folders of them.", show_default=False),
-    ] = None,
-    slide_list: Annotated[
-        Path | None,
-        typer.Option(
-            "--list",
-            help="CSV of slides in place of SLIDES: a column slide and, if wanted, mpp and output (a store, or a "
-            "folder for it); paths are relative to the CSV. Such as slides.csv.",
-            show_default=False,
-        ),
-    ] = None,
-    recursive: Annotated[bool, typer.Option("--recursive", help="Look for slides in folders of folders too.")] = False,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            help="Folder for the stores, or NAME.zarr for one slide.  [default: beside the slide]",
-            show_default=False,
-        ),
-    ] = None,
-    depth: Annotated[
-        int | None,
-        typer.Option(
-            "--depth",
-            min=1,
-            help="Depth of the latent: 1 is largest, 4 smallest.  [default: 3, or what meets a target best]",
-            show_default=False,
-        ),
-    ] = None,
+    slides: asked.SlidesArgument = None,
+    slide_list: asked.ListOption = None,
+    recursive: asked.RecursiveOption = False,
+    mpp: asked.MppOption = None,
+    levels: asked.LevelsOption = None,
+    tissue: asked.TissueOption = True,
+    tissue_threshold: asked.TissueThresholdOption = DEFAULT_TISSUE_THRESHOLD,
+    reader: asked.ReaderOption = "auto",
+    on_damage: asked.OnDamageOption = "refuse",
+    depth: asked.DepthOption = None,
     quality: QualityOption = None,
     model: ModelOption = "wsic",
     latent_dtype: LatentDtypeOption = None,
-    bits_per_pixel: Annotated[
-        float | None,
-        typer.Option(
-            "--bits-per-pixel",
-            help="Target: real bits of the whole store per pixel of the slide; picks depth and quality.",
-            show_default=False,
-        ),
-    ] = None,
-    psnr: Annotated[
-        float | None,
-        typer.Option(
-            "--psnr", help="Target: mean PSNR of tissue tiles in dB, in the fewest bytes.", show_default=False
-        ),
-    ] = None,
-    max_bytes: Annotated[
-        int | None,
-        typer.Option("--max-bytes", help="Target: bytes of the store, never more.", show_default=False),
-    ] = None,
-    mpp: Annotated[
-        float | None, typer.Option("--mpp", help="Micrometres per pixel to encode at.  [default: the slide's own]")
-    ] = None,
-    tile_size: Annotated[int, typer.Option("--tile-size", min=16, help="Side of a tile in pixels.")] = 256,
-    levels: Annotated[
-        int | None, typer.Option("--levels", min=1, help="Keep at most this many pyramid levels.  [default: all]")
-    ] = None,
-    tissue: Annotated[bool, typer.Option("--tissue/--all-tiles", help="Leave out glass, or code every tile.")] = True,
-    tissue_threshold: Annotated[
-        int,
-        typer.Option(
-            "--tissue-threshold", min=0, max=255, help="Grey levels from the glass colour that make a tile tissue."
-        ),
-    ] = DEFAULT_TISSUE_THRESHOLD,
-    min_psnr: Annotated[
-        float | None,
-        typer.Option(
-            "--min-psnr",
-            help="No tile is below this PSNR in dB, such as 34; one that would be is coded again, finer.",
-            show_default=False,
-        ),
-    ] = None,
-    min_ms_ssim: Annotated[
-        float | None,
-        typer.Option("--min-ms-ssim", help="No tile is below this MS-SSIM, such as 0.98.", show_default=False),
-    ] = None,
-    keep_prediction: Annotated[
-        str | None,
-        typer.Option(
-            "--keep-prediction",
-            help="No tile's prediction changes: a shipped classifier, such as perticarari2023-classifier-lung, "
-            ".safetensors or .onnx.",
-            show_default=False,
-        ),
-    ] = None,
-    max_logit_shift: Annotated[
-        float | None,
-        typer.Option(
-            "--max-logit-shift",
-            help="With --keep-prediction: nor does its logit move by more than this, such as 0.5.",
-            show_default=False,
-        ),
-    ] = None,
-    reader: Annotated[
-        str, typer.Option("--reader", help="openslide, tiff for a TIFF's own JPEG tiles, or auto for the faster.")
-    ] = "auto",
-    on_damage: Annotated[
-        str,
-        typer.Option("--on-damage", help="A tile that cannot be read: refuse the slide, or mark the tile and list it."),
-    ] = "refuse",
-    zipped: Annotated[bool, typer.Option("--zip", help="Make one file, NAME.zarr.zip, of each store.")] = False,
-    part: Annotated[
-        str | None,
-        typer.Option(
-            "--part",
-            help="Do only every n-th slide from the i-th on, such as 1/4; the n parts together do all.  [default: "
-            "this task's in a SLURM array, else 1/1]",
-            show_default=False,
-        ),
-    ] = None,
-    scheduler: Annotated[
-        str | None,
-        typer.Option(
-            "--scheduler",
-            help="Encode on the workers of a Dask cluster, such as tcp://10.0.0.1:8786; slides and stores are on "
-            "storage that all machines share.",
-            show_default=False,
-        ),
-    ] = None,
-    workers: Annotated[int, typer.Option("--workers", min=1, help="Threads that read tiles.")] = 4,
-    memory: Annotated[
-        str | None,
-        typer.Option(
-            "--memory",
-            help="Most memory of the process, such as 2G; refused at once where a slide's tiles need more.",
-            show_default=False,
-        ),
-    ] = None,
-    stage: Annotated[
-        Path | None,
-        typer.Option(
-            "--stage",
-            help="Local folder that each slide is copied to before it is read, one slide ahead; for slow storage.",
-            show_default=False,
-        ),
-    ] = None,
-    device: DeviceOption = "auto",
+    tile_size: asked.TileSizeOption = 256,
+    bits_per_pixel: asked.BitsPerPixelOption = None,
+    psnr: asked.PsnrOption = None,
+    max_bytes: asked.MaxBytesOption = None,
+    min_psnr: asked.MinPsnrOption = None,
+    min_ms_ssim: asked.MinMsSsimOption = None,
+    keep_prediction: asked.KeepPredictionOption = None,
+    max_logit_shift: asked.MaxLogitShiftOption = None,
+    output: asked.OutputOption = None,
+    zipped: asked.ZipOption = False,
     overwrite: OverwriteOption = False,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Skip complete stores; make partial or damaged ones again.")
-    ] = False,
-    skip_errors: Annotated[
-        bool, typer.Option("--skip-errors", help="Go on after a slide that fails; exit 3 and list them at the end.")
-    ] = False,
+    resume: asked.ResumeOption = False,
+    skip_errors: asked.SkipErrorsOption = False,
+    part: asked.PartOption = None,
+    scheduler: asked.SchedulerOption = None,
+    workers: asked.WorkersOption = 4,
+    memory: asked.MemoryOption = None,
+    stage: asked.StageOption = None,
+    device: DeviceOption = "auto",
     json: JsonOption = False,
 ) -> int:
     """Encode slides into latent stores, each whole or not there at all.
@@ -239,9 +123,12 @@ def encode(
             folder = output or (planned[0].store if slide_list is None else slide_list).parent
             status = stack.enter_context(StatusLog(folder, jobs, own))
 
+        places = {job: f"slide {number} of {len(jobs)}: " for number, job in enumerate(jobs, 1)}
+        places = places if len(jobs) > 1 else dict.fromkeys(jobs, "")
+
         def tiles_of(job: Job) -> Progress:
             def show(done: int, total: int, note: str = "") -> None:
-                bar(done, total, job.slide.name)
+                bar(done, total, places[job] + job.slide.name)
                 check()
 
             return show
@@ -259,14 +146,14 @@ def encode(
             if status is not None:
                 status.ended(outcome)
             if outcome.encoded is None:
-                log(f"wsicomp: error: {outcome.error}")
+                log(f"wsicomp: error: {places[outcome.job]}{outcome.error}")
                 failures.append(outcome)
                 if not skip_errors:
                     break
                 continue
             results.append(record_of(outcome, outcome.encoded, settings.floor))
             if not json:
-                say(line_of(results[-1]))
+                say(places[outcome.job] + line_of(results[-1]))
     last = failures[-1].error if failures else None
     code = 0 if last is None else 3 if skip_errors else last.exit_code
     if json:

@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wsicomp.cli.console import JsonOption, emit, log, progress_bar, say
+from wsicomp.cli.console import emit, log, progress_bar, say
 from wsicomp.cli.options import (
+    KEEP,
+    READ,
+    WRITE,
     DeviceOption,
+    JsonOption,
     LabelColumnOption,
     ModelOption,
     OverwriteOption,
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
     from wsicomp.datasets.patches import PatchTable
     from wsicomp.evaluation.study import StudyData
 
+SCORE = "How to score"
 PHANTOM_CLASSIFIER = "perticarari2023-classifier-phantom"
 
 
@@ -30,63 +35,80 @@ def evaluate(
     data: Annotated[
         Path | None,
         typer.Argument(
-            help="CSV of patches (path, label, group, split) or folder of classes.  [default: a procedural phantom]",
-            show_default=False,
+            help="CSV of patches (path, label, group, split) or folder of classes.",
+            show_default="a procedural phantom",
         ),
     ] = None,
     classifier: Annotated[
         str | None,
-        typer.Option("--classifier", help="Shipped classifier, .safetensors or .onnx.", show_default=False),
+        typer.Option("--classifier", help="Shipped classifier, .safetensors or .onnx.", rich_help_panel=READ),
     ] = None,
     depths: Annotated[
         str | None,
         typer.Option(
             "--depths",
-            help="Depths to score; 0, the original, always is.  [default: all that the model has]",
-            show_default=False,
+            help="Depths to score; 0, the original, always is.",
+            show_default="all that the model has",
+            rich_help_panel=KEEP,
         ),
     ] = None,
     qualities: Annotated[
         str | None,
         typer.Option(
             "--qualities",
-            help="For wsic: any from 0 to 7, such as 2,2.5, at each depth.  [default: 4]",
-            show_default=False,
+            help="For wsic: any from 0 to 7, such as 2,2.5, at each depth.",
+            show_default="4",
+            rich_help_panel=KEEP,
         ),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Folder for report.json, report.csv and figures.", show_default=False),
+        typer.Option("--output", "-o", help="Folder for report.json, report.csv and figures.", rich_help_panel=WRITE),
     ] = None,
     overwrite: OverwriteOption = False,
     label_column: LabelColumnOption = "label",
     classes: Annotated[
         str | None,
-        typer.Option("--classes", help="NEGATIVE,POSITIVE.  [default: the classifier's own]", show_default=False),
+        typer.Option("--classes", help="NEGATIVE,POSITIVE.", show_default="the classifier's own", rich_help_panel=READ),
     ] = None,
-    split: Annotated[str, typer.Option("--split", help="Split to score, where the data have splits.")] = "test",
+    split: Annotated[
+        str, typer.Option("--split", help="Split to score, where the data have splits.", rich_help_panel=READ)
+    ] = "test",
     model: ModelOption = "wsic",
     latent_dtypes: Annotated[
         str | None,
         typer.Option(
             "--latent-dtypes",
-            help="For perticarari2023: any of int8, float16, float32.  [default: the model's]",
-            show_default=False,
+            help="For perticarari2023: any of int8, float16, float32.",
+            show_default="the model's",
+            rich_help_panel=KEEP,
         ),
     ] = None,
     threshold: Annotated[
-        float, typer.Option("--threshold", min=0, max=1, help="Probability from which a patch is positive.")
+        float,
+        typer.Option(
+            "--threshold", min=0, max=1, help="Probability from which a patch is positive.", rich_help_panel=SCORE
+        ),
     ] = 0.5,
-    resamples: Annotated[int, typer.Option("--resamples", min=1, help="Bootstrap resamples of the groups.")] = 1000,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the bootstrap and of the sample figure.")] = 0,
+    resamples: Annotated[
+        int, typer.Option("--resamples", min=1, help="Bootstrap resamples of the groups.", rich_help_panel=SCORE)
+    ] = 1000,
+    seed: Annotated[
+        int,
+        typer.Option("--seed", min=0, help="Seed of the bootstrap and of the sample figure.", rich_help_panel=SCORE),
+    ] = 0,
     max_accuracy_drop: Annotated[
-        float | None, typer.Option("--max-accuracy-drop", min=0, max=1, help="Gate: 0.03 is three points; exit 4.")
+        float | None,
+        typer.Option(
+            "--max-accuracy-drop", min=0, max=1, help="Gate: 0.03 is three points; exit 4.", rich_help_panel=SCORE
+        ),
     ] = None,
     max_recall_drop: Annotated[
-        float | None, typer.Option("--max-recall-drop", min=0, max=1, help="Gate on recall; exit 4.")
+        float | None,
+        typer.Option("--max-recall-drop", min=0, max=1, help="Gate on recall; exit 4.", rich_help_panel=SCORE),
     ] = None,
     max_auc_drop: Annotated[
-        float | None, typer.Option("--max-auc-drop", min=0, max=1, help="Gate on AUC; exit 4.")
+        float | None, typer.Option("--max-auc-drop", min=0, max=1, help="Gate on AUC; exit 4.", rich_help_panel=SCORE)
     ] = None,
     device: DeviceOption = "auto",
     json: JsonOption = False,

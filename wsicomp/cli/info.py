@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from wsicomp.cli.console import JsonOption, emit, say
+from wsicomp.cli.console import emit, say
+from wsicomp.cli.options import JsonOption
 
 if TYPE_CHECKING:
     from wsicomp.store.reader import StoreReader
@@ -18,7 +19,7 @@ FLOOR_KEYS = ("floor", "tiles_by_quality", "psnr_db", "ms_ssim")
 
 
 def info(
-    path: Annotated[Path, typer.Argument(help="A slide or a latent store.", show_default=False)],
+    path: Annotated[Path, typer.Argument(help="A slide or a latent store.")],
     json: JsonOption = False,
 ) -> None:
     """Show size, levels, resolution and scanner of a slide, and what a latent store holds; never its free text.

@@ -46,8 +46,15 @@ app = typer.Typer(
     epilog="Exit codes: 0 done; 1 crash; 2 another command line mends it; 3 an input or an output is at fault; "
     "4 a gate or a target was missed; 130 and 143 ended by a signal.",
 )
+
+
+def _flowing(text: str) -> str:
+    """Join the lines of each paragraph, so that help fills them anew to the terminal's width."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
+
+
 for command in (info, encode, status, decode, verify, evaluate, models):
-    app.command()(command)
+    app.command(help=_flowing(command.__doc__ or ""))(command)
 app.add_typer(train.app, name="train")
 
 

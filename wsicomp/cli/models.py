@@ -6,13 +6,12 @@ from typing import Annotated
 
 import typer
 
-from wsicomp.cli.console import JsonOption, emit, say
+from wsicomp.cli.console import emit, say
+from wsicomp.cli.options import JsonOption
 
 
 def models(
-    name: Annotated[
-        str | None, typer.Argument(help="Show the card of these weights.  [default: list all]", show_default=False)
-    ] = None,
+    name: Annotated[str | None, typer.Argument(help="Show the card of these weights.", show_default="list all")] = None,
     json: JsonOption = False,
 ) -> None:
     """List the shipped codecs and classifiers, or show the card of one: data, licence, recipe, measures.

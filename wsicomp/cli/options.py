@@ -1,4 +1,4 @@
-"""Options that several commands share, so that each reads the same everywhere."""
+"""Options that several commands have, so that each reads the same everywhere, and the groups that help shows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ from typing import Annotated, TypeVar
 import typer
 
 __all__ = [
+    "KEEP",
+    "PRINT",
+    "READ",
+    "RUN",
+    "WRITE",
     "DeviceOption",
+    "JsonOption",
     "LabelColumnOption",
     "LatentDtypeOption",
     "ModelOption",
@@ -25,37 +31,66 @@ __all__ = [
 Number = TypeVar("Number", int, float)
 EXAMPLES = {int: "whole numbers such as 0,1,2,3,4", float: "numbers such as 2,2.5,4"}
 
+READ, KEEP, WRITE = "What to read", "How much to keep", "What to write"
+RUN, PRINT = "Where to run", "What to print"
+"""Groups of options that several commands have, as their help calls them."""
+
 DeviceOption = Annotated[
-    str, typer.Option("--device", help="auto, cpu, cuda or cuda:N; auto takes CUDA if there is one.")
+    str,
+    typer.Option("--device", help="auto, cpu, cuda or cuda:N; auto takes CUDA if there is one.", rich_help_panel=RUN),
 ]
-LabelColumnOption = Annotated[str, typer.Option("--label-column", help="Column of the CSV that holds the class.")]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document on stdout, also on failure.", rich_help_panel=PRINT)
+]
+LabelColumnOption = Annotated[
+    str, typer.Option("--label-column", help="Column of the CSV that holds the class.", rich_help_panel=READ)
+]
 LatentDtypeOption = Annotated[
     str | None,
     typer.Option(
         "--latent-dtype",
-        help="For perticarari2023: int8, or float16 or float32 for the study's own numbers.  [default: the model's]",
-        show_default=False,
+        help="For perticarari2023: int8, or float16 or float32 for the study's own numbers.",
+        show_default="the model's",
+        rich_help_panel=KEEP,
     ),
 ]
-ModelOption = Annotated[str, typer.Option("--model", help="Shipped codec, or weights of one's own as .safetensors.")]
+ModelOption = Annotated[
+    str,
+    typer.Option("--model", help="Shipped codec, or weights of one's own as .safetensors.", rich_help_panel=KEEP),
+]
 QualityOption = Annotated[
     float | None,
     typer.Option(
         "--quality",
+        metavar="N",
         min=0,
         max=7,
-        help="For wsic: 0 is smallest, 7 finest, in steps of 1/16.  [default: 4]",
-        show_default=False,
+        help="For wsic: 0 is smallest, 7 finest, in steps of 1/16.",
+        show_default="4",
+        rich_help_panel=KEEP,
     ),
 ]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what exists already.")]
-RunOption = Annotated[
-    Path, typer.Option("--output", "-o", help="Folder of the run: weights, checkpoint, and log with its curves.")
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Replace what exists already.", rich_help_panel=WRITE)
 ]
-StoreArgument = Annotated[Path, typer.Argument(help="A latent store.", show_default=False)]
+RunOption = Annotated[
+    Path,
+    typer.Option(
+        "--output",
+        "-o",
+        help="Folder of the run: weights, checkpoint, and log with its curves.",
+        rich_help_panel=WRITE,
+    ),
+]
+StoreArgument = Annotated[Path, typer.Argument(help="A latent store.")]
 WeightsOption = Annotated[
     str | None,
-    typer.Option("--model", help="Weights of one's own that the store was encoded with.  [default: the shipped ones]"),
+    typer.Option(
+        "--model",
+        help="Weights of one's own that the store was encoded with.",
+        show_default="the shipped ones",
+        rich_help_panel=RUN,
+    ),
 ]
 
 

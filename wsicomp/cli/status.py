@@ -8,11 +8,12 @@ from typing import Annotated
 
 import typer
 
-from wsicomp.cli.console import JsonOption, emit, log, say
+from wsicomp.cli.console import emit, log, say
+from wsicomp.cli.options import JsonOption
 
 
 def status(
-    folder: Annotated[Path, typer.Argument(help="Folder that a batch writes its stores into.", show_default=False)],
+    folder: Annotated[Path, typer.Argument(help="Folder that a batch writes its stores into.")],
     json: JsonOption = False,
 ) -> int:
     """Show how a batch stands, all its parts together; exit 3 if a slide failed or its run was killed.

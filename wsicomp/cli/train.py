@@ -7,11 +7,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wsicomp.cli.console import JsonOption, emit, progress_bar, say
-from wsicomp.cli.options import DeviceOption, LabelColumnOption, RunOption, split_classes, split_numbers, split_share
+from wsicomp.cli.console import emit, progress_bar, say
+from wsicomp.cli.options import (
+    READ,
+    WRITE,
+    DeviceOption,
+    JsonOption,
+    LabelColumnOption,
+    RunOption,
+    split_classes,
+    split_numbers,
+    split_share,
+)
 
 if TYPE_CHECKING:
     from wsicomp.datasets.patches import PatchTable
+
+HOW = "How to train"
 
 app = typer.Typer(no_args_is_help=True, help="Train a codec or a classifier on labelled patches.")
 
@@ -21,21 +33,30 @@ DataOption = Annotated[
         "--data",
         help="CSV of patches, or folder of classes; repeat for more. The train split is used. FOLDER:0.25 draws a "
         "quarter of the crops from it; without a number, organs share the rest evenly.",
+        rich_help_panel=READ,
     ),
 ]
-ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with the run that the folder holds.")]
-SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of the weights and of every random choice.")]
+ResumeOption = Annotated[
+    bool, typer.Option("--resume", help="Go on with the run that the folder holds.", rich_help_panel=WRITE)
+]
+SeedOption = Annotated[
+    int, typer.Option("--seed", min=0, help="Seed of the weights and of every random choice.", rich_help_panel=HOW)
+]
 
 
 @app.command()
 def autoencoder(
     data: DataOption,
     output: RunOption = Path("runs/autoencoder"),
-    depths: Annotated[int, typer.Option("--depths", min=1, max=6, help="Number of depths.")] = 4,
-    steps: Annotated[int, typer.Option("--steps", min=1, help="Optimiser steps per depth.")] = 3000,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Crops per step.")] = 16,
-    crop: Annotated[int, typer.Option("--crop", min=16, help="Side of a crop in pixels.")] = 128,
-    learning_rate: Annotated[float, typer.Option("--learning-rate", min=0, help="Peak learning rate of Adam.")] = 2e-3,
+    depths: Annotated[int, typer.Option("--depths", min=1, max=6, help="Number of depths.", rich_help_panel=HOW)] = 4,
+    steps: Annotated[
+        int, typer.Option("--steps", min=1, help="Optimiser steps per depth.", rich_help_panel=HOW)
+    ] = 3000,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Crops per step.", rich_help_panel=HOW)] = 16,
+    crop: Annotated[int, typer.Option("--crop", min=16, help="Side of a crop in pixels.", rich_help_panel=HOW)] = 128,
+    learning_rate: Annotated[
+        float, typer.Option("--learning-rate", min=0, help="Peak learning rate of Adam.", rich_help_panel=HOW)
+    ] = 2e-3,
     seed: SeedOption = 0,
     resume: ResumeOption = False,
     device: DeviceOption = "auto",
@@ -68,16 +89,20 @@ def autoencoder(
 def codec(
     data: DataOption,
     output: RunOption = Path("runs/codec"),
-    depths: Annotated[str, typer.Option("--depths", help="Depths to train, out of 1,2,3,4.")] = "1,2,3,4",
-    steps: Annotated[int, typer.Option("--steps", min=1, help="Optimiser steps over all depths.")] = 20_000,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Crops per step.")] = 8,
-    crop: Annotated[int, typer.Option("--crop", min=32, help="Side of a crop in pixels.")] = 128,
+    depths: Annotated[
+        str, typer.Option("--depths", help="Depths to train, out of 1,2,3,4.", rich_help_panel=HOW)
+    ] = "1,2,3,4",
+    steps: Annotated[
+        int, typer.Option("--steps", min=1, help="Optimiser steps over all depths.", rich_help_panel=HOW)
+    ] = 20_000,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Crops per step.", rich_help_panel=HOW)] = 8,
+    crop: Annotated[int, typer.Option("--crop", min=32, help="Side of a crop in pixels.", rich_help_panel=HOW)] = 128,
     learning_rate: Annotated[
-        float, typer.Option("--learning-rate", min=0, help="Peak learning rate of AdamW.")
+        float, typer.Option("--learning-rate", min=0, help="Peak learning rate of AdamW.", rich_help_panel=HOW)
     ] = 1.5e-3,
     start: Annotated[
         str | None,
-        typer.Option("--from", help="Weights of wsic to go on from: a shipped name, or a file.", show_default=False),
+        typer.Option("--from", help="Weights of wsic to go on from: a shipped name, or a file.", rich_help_panel=HOW),
     ] = None,
     seed: SeedOption = 0,
     resume: ResumeOption = False,
@@ -121,19 +146,26 @@ def classifier(
         typer.Option(
             "--data",
             help="CSV of patches or folder of classes (split by group if unsplit), or the word phantom.",
+            rich_help_panel=READ,
         ),
     ],
     classes: Annotated[
         str | None,
-        typer.Option("--classes", help="NEGATIVE,POSITIVE.  [default: the two there are]", show_default=False),
+        typer.Option("--classes", help="NEGATIVE,POSITIVE.", show_default="the two there are", rich_help_panel=READ),
     ] = None,
     output: RunOption = Path("runs/classifier"),
     label_column: LabelColumnOption = "label",
-    width: Annotated[float, typer.Option("--width", help="Factor on the channels; 1 is the study's network.")] = 1.0,
-    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Passes over the training patches.")] = 20,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Patches per step.")] = 32,
-    learning_rate: Annotated[float, typer.Option("--learning-rate", min=0, help="Peak learning rate of AdamW.")] = 1e-3,
-    half: Annotated[bool, typer.Option("--half", help="Store the weights as float16.")] = False,
+    width: Annotated[
+        float, typer.Option("--width", help="Factor on the channels; 1 is the study's network.", rich_help_panel=HOW)
+    ] = 1.0,
+    epochs: Annotated[
+        int, typer.Option("--epochs", min=1, help="Passes over the training patches.", rich_help_panel=HOW)
+    ] = 20,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Patches per step.", rich_help_panel=HOW)] = 32,
+    learning_rate: Annotated[
+        float, typer.Option("--learning-rate", min=0, help="Peak learning rate of AdamW.", rich_help_panel=HOW)
+    ] = 1e-3,
+    half: Annotated[bool, typer.Option("--half", help="Store the weights as float16.", rich_help_panel=WRITE)] = False,
     seed: SeedOption = 0,
     resume: ResumeOption = False,
     device: DeviceOption = "auto",

@@ -9,15 +9,19 @@ from typing import Annotated, Any
 
 import typer
 
-from wsicomp.cli.console import JsonOption, emit, log, progress_bar, say
-from wsicomp.cli.options import DeviceOption, WeightsOption
+from wsicomp.cli.console import emit, log, progress_bar, say
+from wsicomp.cli.options import READ, DeviceOption, JsonOption, WeightsOption
 
 
 def verify(
-    stores: Annotated[list[Path], typer.Argument(help="Latent stores.", show_default=False)],
+    stores: Annotated[list[Path], typer.Argument(help="Latent stores.")],
     against: Annotated[
         Path | None,
-        typer.Option("--against", help="The slide that the store was made of: also report PSNR and SSIM per level."),
+        typer.Option(
+            "--against",
+            help="The slide that the store was made of: also report PSNR and SSIM per level.",
+            rich_help_panel=READ,
+        ),
     ] = None,
     model: WeightsOption = None,
     device: DeviceOption = "auto",

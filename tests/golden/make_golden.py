@@ -7,21 +7,24 @@ no version of numpy can change what is expected. Each version of the format has 
     vN-int8.zarr          three levels, several shards, glass, edges, a colour profile; from version 2 a fingerprint
     vN-float16.zarr.zip   packed, one level, neither mpp nor colour profile
     vN-rans.zarr.zip      packed, int16 coded by the entropy model in v1-rans.npz, which `make_entropy` fitted
+    vN-pictures.zarr.zip  packed, two levels, a floor, tiles of all three kinds
 """
 
 from __future__ import annotations
 
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from tests.store.stores import Content, write_content
+from tests.store.stores import Content, Floored, write_content, write_floored
 from wsicomp.codec.entropy_model import EntropyModel
 from wsicomp.codec.zarr_rans import register_model
 from wsicomp.geometry import pyramid
-from wsicomp.store.schema import FORMAT_VERSION, LatentDtype, StoreHeader
+from wsicomp.store.schema import FORMAT_VERSION, PICTURES, LatentDtype, StoreHeader
+from wsicomp.store.tiles import IS_PICTURE
 from wsicomp.store.zipped import pack
 
 FOLDER = Path(__file__).parent
@@ -92,6 +95,42 @@ GOLDEN = {
 }
 
 
+def golden_pictures(version: int) -> Floored:
+    """Content by formula whose tissue tiles are pictures where row + col is even, above a floor."""
+    content = golden_content(version, "int8", 45, 27, full=True)
+    header = replace(
+        content.header,
+        quality=4,
+        floor={"min_psnr_db": 30.0},
+        features=(PICTURES,) if version > 1 else (),
+    )
+    latents, qualities, fidelities, pictures = [], [], [], []
+    for mask, values in zip(content.masks, content.latents, strict=True):
+        rows, cols = np.indices(mask.shape)
+        is_picture = mask & ((rows + cols) % 2 == 0)
+        covered = np.repeat(np.repeat(is_picture, 2, 0), 2, 1)[: values.shape[1], : values.shape[2]]
+        latents.append(np.where(covered, 0, values).astype(values.dtype))
+        steps = 64 + 8 * (cols % 3)
+        qualities.append(np.where(is_picture, IS_PICTURE, np.where(mask, steps, 0)).astype(np.uint8))
+        measured = np.stack([30 + rows + cols / 2, 0.5 + cols / 64], -1)
+        measured[is_picture] = np.inf, 1
+        fidelities.append(np.where(mask[..., None], measured, np.nan).astype(np.float32))
+        y, x, c = np.indices((8, 8, 3))
+        pictures.append(
+            {
+                (int(row), int(col)): ((31 * y + 17 * x + 7 * c + 5 * row + col) % 256).astype(np.uint8)
+                for row, col in np.argwhere(is_picture)
+            }
+        )
+    content = replace(content, header=header, latents=tuple(latents), icc_profile=None)
+    return Floored(content, tuple(qualities), tuple(fidelities), tuple(pictures))
+
+
+GOLDEN_PICTURES = {
+    f"v{version}-pictures.zarr.zip": golden_pictures(version) for version in range(1, FORMAT_VERSION + 1)
+}
+
+
 def main(folder: Path) -> None:
     """Write every golden store of the newest format into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -103,6 +142,10 @@ def main(folder: Path) -> None:
                 pack(Path(scratch, "s.zarr"), folder / name)
         else:
             write_content(folder / name, content)
+    with tempfile.TemporaryDirectory() as scratch:
+        name = f"v{FORMAT_VERSION}-pictures.zarr.zip"
+        write_floored(Path(scratch, "s.zarr"), GOLDEN_PICTURES[name])
+        pack(Path(scratch, "s.zarr"), folder / name)
 
 
 if __name__ == "__main__":

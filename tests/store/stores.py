@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsicomp.geometry import pyramid
+from wsicomp.store import jpegxl
 from wsicomp.store.manifest import MANIFEST, Manifest
 from wsicomp.store.reader import StoreReader
+from wsicomp.store.records import ShardRecord
 from wsicomp.store.schema import FORMAT_VERSION, LatentDtype, StoreHeader
 from wsicomp.store.tiles import Glass, Latent
 from wsicomp.store.writer import StoreWriter
@@ -143,3 +146,36 @@ def latents_of(reader: StoreReader, level: int, row: int, col: int) -> NDArray[A
     tile = reader.read_tile(level, row, col)
     assert isinstance(tile, Latent | Glass)
     return tile.values if isinstance(tile, Latent) else None
+
+
+@dataclass(frozen=True)
+class Floored:
+    """A store's content, and per level the quality, the fidelity and the pictures of its tiles."""
+
+    content: Content
+    quality: tuple[NDArray[np.uint8], ...]
+    fidelity: tuple[NDArray[np.float32], ...]
+    pictures: tuple[dict[tuple[int, int], NDArray[np.uint8]], ...]
+
+
+def part_of(floored: Floored, level: int, rows: range, cols: range) -> ShardRecord:
+    inside = slice(rows.start, rows.stop), slice(cols.start, cols.stop)
+    streams = {
+        (row, col): jpegxl.encode(picture, 0)
+        for (row, col), picture in floored.pictures[level].items()
+        if row in rows and col in cols
+    }
+    return ShardRecord(floored.quality[level][inside], floored.fidelity[level][inside], streams)
+
+
+def write_floored(
+    path: Path, floored: Floored, change: Callable[[ShardRecord], ShardRecord | None] = lambda part: part
+) -> None:
+    content = floored.content
+    with StoreWriter(path, content.header) as writer:
+        for level in content.header.levels:
+            writer.write_tissue(level.index, content.masks[level.index])
+            for rows, cols in content.header.grid(level.index).shards():
+                part = change(part_of(floored, level.index, rows, cols))
+                writer.write_shard(level.index, rows, cols, shard_of(content, level.index, rows, cols), part)
+        writer.commit()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 import zarr
 from numpy.typing import NDArray
 
-from tests.store.stores import Content, make_content, shard_of
+from tests.store.stores import Floored, make_content, write_floored
 from wsicomp.errors import LatentError, StoreCorrupt, StoreError
 from wsicomp.store import jpegxl
 from wsicomp.store.files import list_files
@@ -22,22 +22,11 @@ from wsicomp.store.records import ShardRecord, capacity
 from wsicomp.store.schema import PICTURES
 from wsicomp.store.tiles import IS_PICTURE, Glass, Latent, Picture, TileCounts
 from wsicomp.store.verify import verify
-from wsicomp.store.writer import StoreWriter
 from wsicomp.store.zipped import pack
 
 FLOOR: dict[str, str | int | float] = {"min_psnr_db": 34.1, "min_ms_ssim": 0.9}
 LOWEST = (34.1, 0.9)
 SHARD = "jpegxl/0/c/0/0/0"
-
-
-@dataclass(frozen=True)
-class Floored:
-    """A store's content, and per level the quality, the fidelity and the pictures of its tiles."""
-
-    content: Content
-    quality: tuple[NDArray[np.uint8], ...]
-    fidelity: tuple[NDArray[np.float32], ...]
-    pictures: tuple[dict[tuple[int, int], NDArray[np.uint8]], ...]
 
 
 def make_floored(seed: int = 1, width_px: int = 300, height_px: int = 45, **options: Any) -> Floored:
@@ -62,29 +51,6 @@ def make_floored(seed: int = 1, width_px: int = 300, height_px: int = 45, **opti
         )
     content = replace(content, header=header, latents=tuple(latents))
     return Floored(content, tuple(qualities), tuple(fidelities), tuple(pictures))
-
-
-def part_of(floored: Floored, level: int, rows: range, cols: range) -> ShardRecord:
-    inside = slice(rows.start, rows.stop), slice(cols.start, cols.stop)
-    streams = {
-        (row, col): jpegxl.encode(picture, 0)
-        for (row, col), picture in floored.pictures[level].items()
-        if row in rows and col in cols
-    }
-    return ShardRecord(floored.quality[level][inside], floored.fidelity[level][inside], streams)
-
-
-def write_floored(
-    path: Path, floored: Floored, change: Callable[[ShardRecord], ShardRecord | None] = lambda part: part
-) -> None:
-    content = floored.content
-    with StoreWriter(path, content.header) as writer:
-        for level in content.header.levels:
-            writer.write_tissue(level.index, content.masks[level.index])
-            for rows, cols in content.header.grid(level.index).shards():
-                part = change(part_of(floored, level.index, rows, cols))
-                writer.write_shard(level.index, rows, cols, shard_of(content, level.index, rows, cols), part)
-        writer.commit()
 
 
 def pixels_of(reader: StoreReader, row: int, col: int) -> NDArray[np.uint8]:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.store.stores import Content, make_content, shard_of, write_content
-from tests.store.test_records import FLOORED, Floored, make_floored, part_of, write_floored
+from tests.store.stores import Content, Floored, make_content, part_of, shard_of, write_content, write_floored
+from tests.store.test_records import FLOORED, make_floored
 from wsicomp.errors import StoreCorrupt, StoreError
 from wsicomp.store.files import list_files
 from wsicomp.store.manifest import MANIFEST, Entry

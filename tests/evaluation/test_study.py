@@ -10,7 +10,7 @@ import pytest
 
 from tests.evaluation.toy import SIDE, GreyClassifier, darkened, toy_data
 from wsicomp.errors import DataError
-from wsicomp.evaluation.report import CALIBRATED_KEYS, DROPS, ROW_KEYS, STATISTICS
+from wsicomp.evaluation.report import CALIBRATED_KEYS, DROPS, FIDELITY, ROW_KEYS, STATISTICS
 from wsicomp.evaluation.samples import Samples
 from wsicomp.evaluation.study import Reconstruction, StudyData, evaluate
 from wsicomp.metrics.distortion import MAX_PSNR_DB
@@ -68,7 +68,9 @@ def test_intervals_are_of_every_statistic_and_of_paired_drops() -> None:
     data = toy_data()
     report = evaluate(data, GreyClassifier(), [darkened(data, 0), darkened(data, 25)], n_resamples=200)
     same, worse = report.rows[1]["intervals"], report.rows[2]["intervals"]
-    assert tuple(same) == (*STATISTICS, *DROPS)
+    assert set(same) == {*FIDELITY, *STATISTICS, *DROPS}
+    assert same["psnr_db"] == [MAX_PSNR_DB] * 2
+    assert worse["psnr_db"][0] <= report.rows[2]["psnr_db"] <= worse["psnr_db"][1]
     assert all(same[drop] == [0, 0] for drop in DROPS)  # paired: the same resamples, so no spread at all
     assert worse["recall_drop"][0] == 0
     assert worse["recall_drop"][1] > 1 / 3

@@ -3,10 +3,12 @@
     loss-ssim.png            loss and SSIM against latent size, the founding study's figure
     samples.png              a few tiles, original and reconstructed
     classifier-elements.png  classifier loss, accuracy, precision, recall against latent size, the study's figure
-    classifier-bytes.png     the same against real bits per pixel, with AUC and flipped predictions and 95 % bands
+    classifier-bytes.png     the same against real bits per pixel, with AUC and flipped predictions
 
 A series is one codec; one codec and depth where a codec has several qualities at a depth. Series differ by colour
-(Okabe and Ito's, safe for colour-blind readers), by marker and by dash. A value that is undefined leaves no point.
+(Okabe and Ito's, safe for colour-blind readers), by marker and by dash. Each point has its 95 % interval as a vertical
+line, the original a grey band; points of several series at one latent size stand beside one another. A value that is
+undefined leaves no point.
 matplotlib is imported when a figure is drawn, without pyplot and so without a window or a global state.
 """
 
@@ -19,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from wsicomp.disk import write_file
-from wsicomp.evaluation.report import ORIGINAL, Report, Row, original_row
+from wsicomp.evaluation.report import ORIGINAL, Report, Row, original_row, row_name
 from wsicomp.evaluation.samples import Samples
 from wsicomp.training.curves import COLOURS
 
@@ -30,8 +32,8 @@ _DASHES = ("-", "--", "-.", ":")
 _GREY = "#595959"
 
 _AXES = {
-    "element_ratio": "latent elements per pixel value (log scale)",
-    "bits_per_pixel": "bits per pixel, real bytes (log scale)",
+    "element_ratio": "latent elements per pixel value",
+    "bits_per_pixel": "bits per pixel, real bytes",
 }
 _PANELS = {
     "loss": "reconstruction loss",
@@ -43,7 +45,12 @@ _PANELS = {
     "auc": "AUC",
     "flip_rate": "predictions flipped",
 }
-_UNBOUNDED = ("loss", "ssim", "bce")
+_NEGATIVE = ("ssim",)
+_ABOVE_ONE = ("loss", "bce")
+"""Statistics that may lie below 0, and above 1."""
+
+_BESIDE = 1.03
+"""Ratio of the places of two neighbours that have the same latent size."""
 
 
 def write_plots(report: Report, samples: Samples | None, directory: str | Path) -> list[Path]:
@@ -73,9 +80,9 @@ def write_plots(report: Report, samples: Samples | None, directory: str | Path) 
     has_latents = any(row["element_ratio"] is not None for row in report.rows if row["codec"] != ORIGINAL)
     figures: dict[str, Any] = {}
     if has_latents:
-        figures["loss-ssim.png"] = _curves(report, "element_ratio", ("loss", "ssim"), bands=False)
-        figures["classifier-elements.png"] = _curves(report, "element_ratio", scores, bands=False)
-    figures["classifier-bytes.png"] = _curves(report, "bits_per_pixel", (*scores, "auc", "flip_rate"), bands=True)
+        figures["loss-ssim.png"] = _curves(report, "element_ratio", ("loss", "ssim"))
+        figures["classifier-elements.png"] = _curves(report, "element_ratio", scores)
+    figures["classifier-bytes.png"] = _curves(report, "bits_per_pixel", (*scores, "auc", "flip_rate"))
     if samples is not None:
         figures["samples.png"] = _gallery(samples)
 
@@ -105,7 +112,7 @@ def _styles() -> Iterator[dict[str, str]]:
         yield {"color": next(colours), "marker": next(markers), "linestyle": next(dashes)}
 
 
-def _curves(report: Report, x: str, statistics: Sequence[str], *, bands: bool) -> Any:
+def _curves(report: Report, x: str, statistics: Sequence[str]) -> Any:
     from matplotlib.figure import Figure
 
     columns = min(len(statistics), 3 if len(statistics) > 4 else 2)
@@ -113,16 +120,20 @@ def _curves(report: Report, x: str, statistics: Sequence[str], *, bands: bool) -
     figure = Figure(figsize=(4.3 * columns, 3.2 * lines + 0.9), layout="constrained")
     panels = figure.subplots(lines, columns, squeeze=False)
     original = original_row(report.rows)
+    places = _places(report.rows, x)
     for axes, statistic in zip(panels.flat, statistics, strict=True):
         if original[statistic] is not None:
             axes.axhline(original[statistic], color=_GREY, linewidth=1, linestyle=(0, (1, 2)), label=ORIGINAL)
+        if interval := original["intervals"].get(statistic):
+            axes.axhspan(*interval, color=_GREY, alpha=0.1, linewidth=0)
         for (name, rows), style in zip(_series(report.rows).items(), _styles(), strict=False):
-            _draw_series(axes, name, rows, style, x, statistic, bands=bands)
-        if statistic not in _UNBOUNDED:
-            bottom, top = axes.get_ylim()
-            axes.set_ylim(max(bottom, -0.01), min(top, 1.01))  # shares: no room beyond 0 and 1
-        axes.set_xscale("log", base=2)
-        axes.xaxis.set_major_formatter(_tick)
+            _draw_series(axes, name, rows, style, places, statistic)
+        bottom, top = axes.get_ylim()
+        axes.set_ylim(
+            bottom if statistic in _NEGATIVE else max(bottom, 0), top if statistic in _ABOVE_ONE else min(top, 1)
+        )
+        axes.set_xscale("log")
+        _set_ticks(axes, report.rows, x)
         axes.set_title(_PANELS[statistic], fontsize=10)
         axes.grid(color="#d9d9d9", linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
@@ -132,31 +143,57 @@ def _curves(report: Report, x: str, statistics: Sequence[str], *, bands: bool) -
     title = f"{report.data['name']}: {report.data['positive']} against {report.data['negative']}"
     if statistics[0] not in ("loss", "ssim"):
         title += f", classifier {report.classifier['name']}, threshold {report.classifier['threshold']:g}"
-    if bands:
-        title += ", bands: 95 % by group"
+    if any(row["intervals"].get(statistic) for row in report.rows for statistic in statistics):
+        title += "\nvertical lines and grey band: 95 % intervals, by group"
     figure.suptitle(title, fontsize=11)
     handles = {
         label: handle for axes in panels.flat for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, frameon=False)
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 
+def _set_ticks(axes: Any, rows: Sequence[Row], x: str) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    axes.xaxis.set_minor_locator(NullLocator())
+    if x == "element_ratio":
+        depths: dict[float, list[str]] = {}
+        for row in rows:
+            if row[x] is not None and row["codec"] != ORIGINAL and str(row["depth"]) not in depths.get(row[x], []):
+                depths.setdefault(row[x], []).append(str(row["depth"]))
+        axes.set_xticks(list(depths), [f"{ratio:.4g}\ndepth {', '.join(found)}" for ratio, found in depths.items()])
+    else:
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+
+
+def _places(rows: Sequence[Row], x: str) -> dict[str, float]:
+    # By each row's name, where it is drawn: rows of one latent size stand beside one another, in the series' order.
+    shown = [row for members in _series(rows).values() for row in members if row[x] is not None]
+    places = {}
+    for row in shown:
+        same = [row_name(other) for other in shown if other[x] == row[x]]
+        places[row_name(row)] = row[x] * _BESIDE ** (same.index(row_name(row)) - (len(same) - 1) / 2)
+    return places
+
+
 def _draw_series(
-    axes: Any, name: str, rows: Sequence[Row], style: dict[str, str], x: str, statistic: str, *, bands: bool
+    axes: Any, name: str, rows: Sequence[Row], style: dict[str, str], places: dict[str, float], statistic: str
 ) -> None:
-    points = sorted((row for row in rows if None not in (row[x], row[statistic])), key=lambda row: float(row[x]))
+    points = sorted(
+        (places[row_name(row)], row[statistic], row["intervals"].get(statistic))
+        for row in rows
+        if row_name(row) in places and row[statistic] is not None
+    )
     if not points:
         return  # or the legend would name a codec that is not in the figure
-    axes.plot([row[x] for row in points], [row[statistic] for row in points], label=name, markersize=5, **style)
-    banded = [row for row in points if row["intervals"].get(statistic)] if bands else []
-    if banded:
-        low, high = zip(*(row["intervals"][statistic] for row in banded), strict=True)
-        axes.fill_between([row[x] for row in banded], low, high, color=style["color"], alpha=0.15, linewidth=0)
-
-
-def _tick(value: float, _position: int) -> str:
-    return f"{value:g}" if value >= 0.1 else f"{value:.2g}"
+    # A point on the edge of its panel, at 0 or 1, is drawn whole.
+    across, values, intervals = zip(*points, strict=True)
+    axes.plot(across, values, label=name, markersize=5, clip_on=False, **style)
+    for place, interval in zip(across, intervals, strict=True):
+        if interval:
+            axes.vlines(place, *interval, color=style["color"], alpha=0.5, linewidth=2)
 
 
 def _gallery(samples: Samples) -> Any:
@@ -172,5 +209,5 @@ def _gallery(samples: Samples) -> Any:
             axes.imshow(tile, interpolation="nearest")
             axes.set(xticks=[], yticks=[])
     for line, label in enumerate(samples.labels):
-        panels[line, 0].set_ylabel(label, fontsize=9)
+        panels[line, 0].set_ylabel(label, fontsize=8)
     return figure

@@ -28,6 +28,7 @@ from wsicomp.errors import ConfigError, DataError
 __all__ = [
     "CALIBRATED_KEYS",
     "DROPS",
+    "FIDELITY",
     "ORIGINAL",
     "ROW_KEYS",
     "STATISTICS",
@@ -44,6 +45,9 @@ __all__ = [
 ORIGINAL = "original"
 """Codec of the row of the uncompressed tiles."""
 
+FIDELITY = ("psnr_db", "ssim", "ms_ssim", "loss")
+"""What is said of the pixels, each with an interval but for the original's."""
+
 STATISTICS = ("bce", "accuracy", "precision", "recall", "auc", "flip_rate")
 """What is said of the classifier, each with an interval."""
 
@@ -52,7 +56,7 @@ DROPS = tuple(f"{statistic}_drop" for statistic in STATISTICS if statistic != "f
 
 ROW_KEYS = (
     *("codec", "depth", "quality", "latent_elements", "element_ratio", "bytes_per_tile", "bits_per_pixel"),
-    *("psnr_db", "ssim", "ms_ssim", "loss"),
+    *FIDELITY,
     *STATISTICS,
     *("intervals", "calibrated"),
 )
@@ -60,6 +64,8 @@ ROW_KEYS = (
 
 REPORT_SUFFIXES = (".json", ".csv", ".png")
 """What a folder of a report holds, and nothing else."""
+
+WITH_INTERVALS = (*FIDELITY, *STATISTICS, *DROPS)
 
 CALIBRATED_KEYS = ("threshold", "accuracy", "precision", "recall", "flip_rate")
 """Keys under a row's "calibrated"."""
@@ -251,14 +257,14 @@ def _to_csv(rows: Sequence[Row]) -> str:
     scalars = [key for key in ROW_KEYS if key not in ("intervals", "calibrated")]
     header = [
         *scalars,
-        *(f"{statistic}_{end}" for statistic in (*STATISTICS, *DROPS) for end in ("low", "high")),
+        *(f"{statistic}_{end}" for statistic in WITH_INTERVALS for end in ("low", "high")),
         *(f"calibrated_{key}" for key in CALIBRATED_KEYS),
     ]
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(header)
     for row in rows:
-        ends = [row["intervals"].get(statistic) or (None, None) for statistic in (*STATISTICS, *DROPS)]
+        ends = [row["intervals"].get(statistic) or (None, None) for statistic in WITH_INTERVALS]
         calibrated = row["calibrated"] or dict.fromkeys(CALIBRATED_KEYS)
         writer.writerow(
             [*(row[key] for key in scalars), *(end for pair in ends for end in pair)]

@@ -4,7 +4,7 @@
                               |
                         Samples.columns --> plots.write_plots
 
-Of each codec and depth the first reconstruction is kept. Tiles are picked at random with a seed, the classes in turn:
+The first reconstruction of each codec and depth is kept. Tiles are picked at random with a seed, the classes in turn:
 never by how well they came out.
 """
 
@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 from wsicomp.evaluation.study import Reconstruction, StudyData
 
 __all__ = ["Samples"]
+
+MOST_CHARACTERS = 16
+"""How much of a group's name stands beside its tile."""
 
 
 class Samples:
@@ -35,7 +38,7 @@ class Samples:
     Attributes
     ----------
     labels
-        Class name of each kept tile.
+        Class, group and number in the study of each kept tile.
     columns
         Title and (K, H, W, 3) uint8 tiles: the original, then one column for each codec and depth seen.
     """
@@ -49,8 +52,10 @@ class Samples:
         self._indices = np.array(sorted(indices, key=lambda i: (data.labels[i], i)), dtype=np.intp)
         self._seen: set[tuple[str, int | None]] = set()
         self._pixels = data.tiles.shape[0] * data.tiles.shape[1] * data.tiles.shape[2]
-        self.labels: list[str] = [data.classes[int(data.labels[i])] for i in self._indices]
-        self.columns: list[tuple[str, NDArray[np.uint8]]] = [("original\n24 bits/px", data.tiles[self._indices])]
+        self.labels: list[str] = [
+            f"{data.classes[int(data.labels[i])]}\n{short(str(data.groups[i]))}, patch {i}" for i in self._indices
+        ]
+        self.columns: list[tuple[str, NDArray[np.uint8]]] = [("original\n\n24 bits/px", data.tiles[self._indices])]
 
     def watch(self, reconstructions: Iterable[Reconstruction]) -> Iterator[Reconstruction]:
         """Pass reconstructions on one at a time, keeping a copy of the picked tiles."""
@@ -58,9 +63,19 @@ class Samples:
             key = (reconstruction.codec, reconstruction.depth)
             if key not in self._seen:
                 self._seen.add(key)
-                depth = "" if reconstruction.depth is None else f" depth {reconstruction.depth}"
                 bits_per_pixel = 8 * reconstruction.bytes / self._pixels
-                title = f"{reconstruction.codec}{depth}\n{bits_per_pixel:.2f} bits/px"
+                setting = [
+                    f"{name} {value:g}"
+                    for name, value in (("depth", reconstruction.depth), ("quality", reconstruction.quality))
+                    if value is not None
+                ]
+                title = "\n".join([reconstruction.codec, ", ".join(setting), f"{bits_per_pixel:.2f} bits/px"])
                 self.columns.append((title, reconstruction.x_hat[self._indices]))
             yield reconstruction
             del reconstruction  # or it would stay in memory while the next one is made
+
+
+def short(group: str) -> str:
+    """Return the end of a group's name that fits beside a tile."""
+    name = group.rpartition("/")[2]
+    return name if len(name) <= MOST_CHARACTERS else f"...{name[-MOST_CHARACTERS:]}"

@@ -22,11 +22,12 @@ from numpy.typing import NDArray
 from wsicomp.classification.frozen import FrozenClassifier
 from wsicomp.classification.pixels import check_tiles
 from wsicomp.errors import DataError
-from wsicomp.evaluation.fidelity import measure
+from wsicomp.evaluation.fidelity import Fidelity, measure
 from wsicomp.evaluation.machine import describe_machine
-from wsicomp.evaluation.report import CALIBRATED_KEYS, DROPS, ORIGINAL, ROW_KEYS, STATISTICS, Report, Row
+from wsicomp.evaluation.report import CALIBRATED_KEYS, DROPS, FIDELITY, ORIGINAL, ROW_KEYS, STATISTICS, Report, Row
 from wsicomp.metrics.bootstrap import resample_groups, score_distributions
 from wsicomp.metrics.classification import score
+from wsicomp.metrics.distortion import MAX_PSNR_DB
 
 __all__ = ["Reconstruction", "StudyData", "evaluate"]
 
@@ -162,7 +163,7 @@ def evaluate(
                 f"{data.name}: {reconstruction.codec} at depth {reconstruction.depth} gave "
                 f"{reconstruction.x_hat.shape} for tiles {data.tiles.shape}; reconstruct every tile, in order"
             )
-        rows.append(_reconstruction_row(data, reconstruction, scores.of(classifier.logits(reconstruction.x_hat))))
+        rows.append(_reconstruction_row(data, reconstruction, scores, classifier.logits(reconstruction.x_hat)))
         del reconstruction  # or it would stay in memory while the next one is made
     return Report(
         rows=rows,
@@ -211,13 +212,17 @@ class _Scores:
         self._resamples = resample_groups(data.groups, n_resamples=n_resamples, seed=seed)
         self._original = self._distributions(original_logits)
 
-    def of(self, logits: NDArray[np.float64]) -> Row:
-        """Statistics, intervals and calibrated scores of one row's logits."""
+    def of(self, logits: NDArray[np.float64], fidelity: Fidelity | None = None) -> Row:
+        """Statistics and calibrated scores of one row's logits, and intervals of these and of its fidelity."""
         scores = score(logits, self._labels, self._threshold, self.original_logits)
         distributions = self._distributions(logits)
-        for statistic in STATISTICS:
-            distributions[f"{statistic}_drop"] = self._original[statistic] - distributions[statistic]
-        intervals = {name: self._resamples.interval(distributions[name]) for name in (*STATISTICS, *DROPS)}
+        for drop in DROPS:
+            statistic = drop.removesuffix("_drop")
+            distributions[drop] = self._original[statistic] - distributions[statistic]
+        for name in FIDELITY if fidelity is not None else ():
+            values = np.minimum(getattr(fidelity, name), MAX_PSNR_DB)  # as `mean_psnr_db` counts an unchanged tile
+            distributions[name] = self._resamples.means(values)
+        intervals = {name: self._resamples.interval(values) for name, values in distributions.items()}
         return {
             **asdict(scores),
             "intervals": {name: [i.low, i.high] if i else None for name, i in intervals.items()},
@@ -256,9 +261,12 @@ def _original_row(data: StudyData, scores: _Scores) -> Row:
     )
 
 
-def _reconstruction_row(data: StudyData, reconstruction: Reconstruction, scores: Row) -> Row:
+def _reconstruction_row(
+    data: StudyData, reconstruction: Reconstruction, scores: _Scores, logits: NDArray[np.float64]
+) -> Row:
     count, height, width, channels = data.tiles.shape
     elements = reconstruction.latent_elements
+    fidelity = measure(data.tiles, reconstruction.x_hat)
     return _row(
         codec=reconstruction.codec,
         depth=reconstruction.depth,
@@ -267,8 +275,8 @@ def _reconstruction_row(data: StudyData, reconstruction: Reconstruction, scores:
         element_ratio=None if elements is None else elements / (height * width * channels),
         bytes_per_tile=reconstruction.bytes / count,
         bits_per_pixel=8 * reconstruction.bytes / (count * height * width),
-        **measure(data.tiles, reconstruction.x_hat).means(),
-        **scores,
+        **fidelity.means(),
+        **scores.of(logits, fidelity),
     )
 
 

@@ -48,7 +48,7 @@ from wsicomp.training.run import Run, plateau, recipe_key
 
 __all__ = ["LMBDA", "CodecRecipe", "lmbda", "train_codec"]
 
-LMBDA = {1: (0.02, 0.4), 2: (0.005, 0.12), 3: (0.002, 0.2), 4: (0.0005, 0.08)}
+LMBDA = {1: (0.02, 0.4), 2: (0.005, 0.12), 3: (0.002, 0.05), 4: (0.0005, 0.02)}
 """Weight of the distortion at the lowest and the highest quality of each depth."""
 
 USUAL_MSE = 4e-4

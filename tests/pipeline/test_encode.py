@@ -223,3 +223,29 @@ def test_tiles_are_read_ahead_but_not_far(
     encode_source(source, tmp_path / "a.zarr", codec, EncodeSettings(resources=Resources(readers)))
     assert encoded == len(source.read) > 800
     assert 4 < max(ahead) <= 4 + 2 * 4 + readers
+
+
+def test_batches_are_filled_across_shards_and_change_no_byte(
+    tmp_path: Path, codec_at: CodecAt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Three shards in a row of one level, with 3, 5 and 2 tissue tiles.
+    tissue = {(0, 0, col) for col in (0, 7, 15, 16, 18, 20, 22, 31, 32, 35)}
+    glass = frozenset((0, 0, col) for col in range(40)) - tissue
+    codec = codec_at(3)
+    given: list[int] = []
+    honest = TileCodec.encode
+
+    def count(self: TileCodec, tiles: Any, **options: Any) -> Any:
+        given.append(len(tiles))
+        return honest(self, tiles, **options)
+
+    monkeypatch.setattr(TileCodec, "encode", count)
+    stores = []
+    for size in (4, 1, 16):
+        monkeypatch.setattr(codec, "batch_size", size)
+        source = PictureSource(picture(40 * 32, 32), glass=glass, max_levels=1)
+        encode_source(source, tmp_path / f"{size}.zarr", codec)
+        stores.append(files_of(tmp_path / f"{size}.zarr"))
+    assert given == [4, 4, 2] + [1] * 10 + [10]
+    assert len([name for name in stores[0] if "/c/" in name and name.startswith("latents")]) == 3
+    assert stores[0] == stores[1] == stores[2]

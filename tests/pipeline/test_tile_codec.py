@@ -17,7 +17,7 @@ from wsicomp.errors import ConfigError, ModelError, WeightsMismatch
 from wsicomp.models.autoencoder import StudyAutoencoder
 from wsicomp.models.classifier import StudyClassifier
 from wsicomp.models.registry import CLASSIFIER, STUDY_CODEC, load_model, save_model
-from wsicomp.pipeline import transforms
+from wsicomp.pipeline import tile_codec, transforms
 from wsicomp.pipeline.encode import encode_source
 from wsicomp.pipeline.tile_codec import TileCodec
 from wsicomp.store.reader import StoreReader
@@ -72,6 +72,18 @@ def test_neither_the_batch_nor_the_threads_matter(codec_at: CodecAt, depth: int)
     for latents, decoded in results[1:]:
         np.testing.assert_array_equal(latents, results[0][0])
         np.testing.assert_array_equal(decoded, results[0][1])
+
+
+def test_batches_that_are_filled_up_as_on_cuda_change_nothing(
+    codec_at: CodecAt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codec, tiles = codec_at(3), tiles_of()
+    monkeypatch.setattr(tile_codec, "CPU_NETWORK_BATCH", tile_codec.CUDA_NETWORK_BATCH)
+    latents = codec.encode(tiles)
+    decoded = codec.decode(latents)
+    for some in ([0], [3, 1], list(range(17)), list(range(len(tiles)))):
+        np.testing.assert_array_equal(codec.encode(tiles[some]), latents[some])
+        np.testing.assert_array_equal(codec.decode(latents[some]), decoded[some])
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -30,7 +30,7 @@ from wsicomp.pipeline.target import CodecChoice
 from wsicomp.progress import Progress, silent
 from wsicomp.slides import open_source
 from wsicomp.slides.source import TileSource
-from wsicomp.store.container import is_store_folder
+from wsicomp.store.place import check_place
 
 __all__ = [
     "Job",
@@ -126,14 +126,11 @@ def check_stores(jobs: Sequence[Job]) -> None:
         if store in slides:
             raise ConfigError(f"{slides[store]} and {job.slide}: would both become {job.store}; rename one")
         slides[store] = job.slide
-    sound: set[Path] = set()
-    for job in jobs:
-        for folder in set(Path(os.path.realpath(job.store)).parents) - sound:
-            if folder in slides or is_store_folder(folder):
-                raise ConfigError(f"{job.store}: lies inside the store {folder}; choose a folder outside it")
-            if folder.exists() and not folder.is_dir():
-                raise ConfigError(f"{job.store}: {folder} is a file where a folder is needed; give another output")
-            sound.add(folder)
+    for job in {job.store.parent: job for job in jobs}.values():
+        check_place(job.store)
+    for store, slide in slides.items():
+        if outer := next((above for above in store.parents if above in slides), None):
+            raise ConfigError(f"{slide}: its store {store} lies inside the store {outer}; choose a folder outside it")
 
 
 def run(

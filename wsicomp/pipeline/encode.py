@@ -21,14 +21,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wsicomp.geometry import SHARD_TILES
 from wsicomp.pipeline.encoded import Encoded, doubts
-from wsicomp.pipeline.floor import Floor, FloorCoder
+from wsicomp.pipeline.floor import CodedTile, Floor, FloorCoder
 from wsicomp.pipeline.glass import above_floor
 from wsicomp.pipeline.resources import Resources
 from wsicomp.pipeline.settings import DEFAULTS, EncodeSettings
@@ -227,56 +227,91 @@ def encode_rows(
         As `encode_source` does.
     """
     total, done = sum(row.tissue_tiles for row in rows), 0
-    step = writer.header.chunk_px
     window = resources.window(codec, writer.header)
     with ThreadPoolExecutor(resources.readers, "read") as reading, ThreadPoolExecutor(1, "write") as writing:
+        open_shard: OpenShard | None = None
         written: Future[None] | None = None
         stream = read_ahead(source, tissue_places(rows), reading, window)
-        for (level, shard), tiles in itertools.groupby(stream, key=lambda item: (item[0].level, item[0].shard)):
-            block = empty_block(writer.header, level, shard)
-            record = None if coder is None else ShardRecord.of_glass(*shard)
-            while batch := list(itertools.islice(tiles, codec.batch_size)):
-                parts = []
-                for place, _ in batch:
-                    y, x = (place.row - shard[0].start) * step, (place.col - shard[1].start) * step
-                    parts.append(block[:, y : y + step, x : x + step])  # less than a tile at the slide's edge
-                pixels = np.stack([tile for _, tile in batch])
-                places = [place for place, _ in batch]
-                on_slide = [writer.header.grid(level).tile(place.row, place.col) for place, _ in batch]
-                sizes = np.array([(tile.height_px, tile.width_px) for tile in on_slide], np.int64)
-                latents: Sequence[NDArray[Any] | None]
-                if coder is None or record is None:
-                    latents = list(codec.encode(pixels, sizes=sizes))
-                else:
-                    latents = code_floored(coder, pixels, sizes, places, record)
-                for part, latent in zip(parts, latents, strict=True):
-                    if latent is not None:
-                        part[...] = latent[:, : part.shape[1], : part.shape[2]]
-                done += len(batch)
-                progress(done, total)
-            if written is not None:
-                written.result()
-            written = writing.submit(writer.write_shard, level, shard[0], shard[1], block, record)
-        if written is not None:
-            written.result()
+        # A batch may end one shard and begin the next: a device is kept busy however little tissue a shard has.
+        while batch := list(itertools.islice(stream, codec.batch_size)):
+            places = [place for place, _ in batch]
+            coded = code_tiles(codec, coder, np.stack([tile for _, tile in batch]), places, writer.header)
+            for place, tile in zip(places, coded, strict=True):
+                if open_shard is None or open_shard.at != (place.level, place.shard):
+                    if open_shard is not None:
+                        written = write_behind(writing, writer, open_shard, written)
+                    open_shard = OpenShard.empty(writer.header, place, with_floor=coder is not None)
+                open_shard.put(place, tile)
+            done += len(batch)
+            progress(done, total)
+        if open_shard is not None:
+            write_behind(writing, writer, open_shard, written).result()
 
 
-def code_floored(
-    coder: FloorCoder,
-    pixels: NDArray[np.uint8],
-    sizes: NDArray[np.int64],
+def write_behind(
+    writing: ThreadPoolExecutor, writer: ShardSink, shard: OpenShard, before: Future[None] | None
+) -> Future[None]:
+    """Have a shard written while the next is made, once the one before it is; raises what that one met."""
+    if before is not None:
+        before.result()
+    level, (rows, cols) = shard.at
+    return writing.submit(writer.write_shard, level, rows, cols, shard.block, shard.record)
+
+
+def code_tiles(
+    codec: TileCodec,
+    coder: FloorCoder | None,
+    tiles: NDArray[np.uint8],
     places: Sequence[Place],
-    record: ShardRecord,
-) -> list[NDArray[Any] | None]:
-    """Code tiles to latents, or None for one that became JPEG XL; all else about them goes into `record`."""
-    coded = coder.code(pixels, sizes)
-    for place, tile in zip(places, coded, strict=True):
-        at = place.row - place.shard[0].start, place.col - place.shard[1].start
-        record.quality[at] = tile.quality
-        record.fidelity[at] = tile.psnr_db, tile.ms_ssim
-        if tile.stream is not None:
-            record.streams[place.row, place.col] = tile.stream
-    return [tile.latent for tile in coded]
+    header: StoreHeader,
+) -> Sequence[NDArray[Any] | CodedTile]:
+    """Code tiles (N, T, T, 3): to latents, or, where there is a floor, to what `FloorCoder` makes of them."""
+    on_slide = [header.grid(place.level).tile(place.row, place.col) for place in places]
+    sizes = np.array([(tile.height_px, tile.width_px) for tile in on_slide], np.int64)
+    return coder.code(tiles, sizes) if coder is not None else list(codec.encode(tiles, sizes=sizes))
+
+
+@dataclass
+class OpenShard:
+    """A shard that is being filled.
+
+    Parameters
+    ----------
+    at
+        Its level, and its rows and columns of tiles.
+    block
+        (C, h, w) latents, cropped at the image's edge, zeros where nothing was put.
+    record
+        What is stored beside them where there is a floor.
+    step
+        Side of a tile's latent.
+    """
+
+    at: tuple[int, tuple[range, range]]
+    block: NDArray[Any]
+    record: ShardRecord | None
+    step: int
+
+    @classmethod
+    def empty(cls, header: StoreHeader, place: Place, *, with_floor: bool) -> Self:
+        """Begin the shard of a place."""
+        block = empty_block(header, place.level, place.shard)
+        record = ShardRecord.of_glass(*place.shard) if with_floor else None
+        return cls((place.level, place.shard), block, record, header.chunk_px)
+
+    def put(self, place: Place, tile: NDArray[Any] | CodedTile) -> None:
+        """Put a tile in: its latent without what lies outside the slide, or its stream, with quality and fidelity."""
+        row, col = (at - tiles.start for at, tiles in zip((place.row, place.col), place.shard, strict=True))
+        latent = tile.latent if isinstance(tile, CodedTile) else tile
+        if self.record is not None and isinstance(tile, CodedTile):
+            self.record.quality[row, col] = tile.quality
+            self.record.fidelity[row, col] = tile.psnr_db, tile.ms_ssim
+            if tile.stream is not None:
+                self.record.streams[place.row, place.col] = tile.stream
+        if latent is not None:
+            y, x = row * self.step, col * self.step
+            part = self.block[:, y : y + self.step, x : x + self.step]  # less than a tile at the slide's edge
+            part[...] = latent[:, : part.shape[1], : part.shape[2]]
 
 
 def rows_of(source: TileSource, mask: TissueMask) -> Iterator[ShardRow]:

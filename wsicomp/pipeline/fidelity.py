@@ -200,13 +200,14 @@ def measured(source: SampledSource, store: Path, codec: TileCodec) -> Fidelity |
         glass = np.empty((source.tile_size, source.tile_size, 3), np.uint8)
         glass[...] = reader.header.glass_rgb
         for level in range(len(source.levels)):
-            places = [place for place in source.tissue_places if place[0] == level]
+            places = [place for place in source.tissue_places + source.glass_places if place[0] == level]
             decoded = read_tiles(reader, codec, level, [place[1:] for place in places])
             for place, x_hat in zip(places, decoded, strict=True):
-                pairs.append(inside(source, place, glass if x_hat is None else x_hat))
-    for place in source.glass_places:
-        with contextlib.suppress(SlideError):  # the store does not need this tile, so it does not fail for it
-            glass_pairs.append(inside(source, place, glass))
+                if x_hat is not None:
+                    pairs.append(inside(source, place, x_hat))
+                    continue
+                with contextlib.suppress(SlideError):  # the store does not need this tile, so it does not fail for it
+                    glass_pairs.append(inside(source, place, glass))
     if not pairs:
         return None
     errors = np.mean([ycbcr_squared_error(*pair) for pair in pairs], axis=0)

@@ -6,8 +6,9 @@
 
 Each tile is coded alone, with the network's own padding at its border, so a tile's pixels depend on no other tile.
 Nor do they depend on its batch or on the number of threads (a test holds that). The libraries choose their algorithms,
-and with them the last bits of a sum, by both: on CUDA every batch is therefore filled up to one size; on the CPU every
-two tiles are a batch, computed by one thread, and the threads share the batches out. That is as fast as large batches.
+and with them the last bits of a sum, by both: on CUDA every batch of the network is therefore filled up to 16 tiles,
+which is all that a read of one tile costs; on the CPU every two tiles are a batch, computed by one thread, and the
+threads share the batches out. That is as fast as large batches.
 """
 
 from __future__ import annotations
@@ -34,9 +35,11 @@ if TYPE_CHECKING:
 
 __all__ = ["TileCodec"]
 
-CPU_BATCH = 16
-CPU_NETWORK_BATCH = 2
-CUDA_BATCH = 256
+CPU_BATCH, CUDA_BATCH = 16, 256
+"""Tiles to give at once."""
+
+CPU_NETWORK_BATCH, CUDA_NETWORK_BATCH = 2, 16
+"""Tiles that the network computes at once, never more and never fewer on CUDA."""
 
 
 class TileCodec:
@@ -281,7 +284,7 @@ class TileCodec:
         return pixels.permute(0, 2, 3, 1)  # (N, 3, T, T) -> (N, T, T, 3)
 
     def _in_batches(self, network: Callable[..., Tensor], *arrays: NDArray[Any]) -> NDArray[Any]:
-        size = CUDA_BATCH if self._device.type == "cuda" else CPU_NETWORK_BATCH
+        size = CUDA_NETWORK_BATCH if self._device.type == "cuda" else CPU_NETWORK_BATCH
         batches = [tuple(array[start : start + size] for array in arrays) for start in range(0, len(arrays[0]), size)]
 
         @torch.inference_mode()

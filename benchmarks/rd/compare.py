@@ -15,8 +15,8 @@ from typing import Any
 
 from benchmarks.rd.learned import OWN
 from benchmarks.rd.measure import Point
-from benchmarks.rd.peers import PEERS
 from wsicomp.metrics.bd import RATE_RANGE, Curve, bd_rate, ms_ssim_db, pareto
+from wsicomp.models.hyperprior import PEERS
 
 __all__ = ["METRICS", "Target", "best_under", "curves", "delta_rates", "envelope", "targets"]
 

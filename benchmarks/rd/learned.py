@@ -13,17 +13,18 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import safe_open
 
 from benchmarks.rd.macs import count_macs
-from benchmarks.rd.peers import PEERS, Hyperprior, peer
 from wsicomp.classification.pixels import to_float_nchw
 from wsicomp.datasets.sheet import PatchSheet
 from wsicomp.evaluation.classical import Codec, Coded
+from wsicomp.models.hyperprior import PEERS, Hyperprior
+from wsicomp.models.registry import load_model
 from wsicomp.models.wsic import QUALITIES
 from wsicomp.pipeline.encode import encode_source
 from wsicomp.pipeline.tile_codec import TileCodec
@@ -129,11 +130,11 @@ class PeerCodec:
     Parameters
     ----------
     name
-        Key of `peers.PEERS`.
+        Key of the peer.
     lmbda
         Weight of the distortion that it was trained with; its setting.
     weights
-        File that `train_peers` wrote.
+        File of its weights.
     """
 
     name: str
@@ -148,7 +149,7 @@ class PeerCodec:
     @torch.inference_mode()
     def run(self, tiles: NDArray[np.uint8]) -> Coded:
         """Encode and decode every tile; sides are multiples of 16."""
-        model = load_peer(self.name, self.weights)
+        model = cast(Hyperprior, load_model(self.weights, family="peer").module)
         x = torch.from_numpy(to_float_nchw(tiles[:1]))
         with count_macs() as encoding:
             latents = model.analyse(x)
@@ -176,26 +177,15 @@ class PeerCodec:
         )
 
 
-def load_peer(name: str, weights: Path) -> Hyperprior:
-    """Load a peer's trained weights, in evaluation mode."""
-    model = peer(name)
-    with safe_open(weights, framework="pt") as file:
-        model.load_state_dict({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
-    return model.eval()
-
-
 def peer_codecs(folder: Path) -> list[Codec]:
-    """Every peer whose weights lie in a folder, under the names that `train_peers` gives them.
+    """Every peer whose run lies in a folder, as `train_peers` leaves them.
 
     Raises
     ------
     ValueError
         If there are none: a folder that was asked for and holds nothing is a mistake.
     """
-    codecs: list[Codec] = []
-    for name in PEERS:
-        for path in sorted(folder.glob(f"{name}-*.safetensors")):
-            codecs.append(PeerCodec(name, path.stem.removeprefix(f"{name}-"), path))
-    if not codecs:
+    found = [(path, load_model(path, family="peer")) for path in sorted(folder.glob("*/weights.safetensors"))]
+    if not found:
         raise ValueError(f"{folder}: no weights of {' or '.join(PEERS)}; train them with benchmarks.rd.train_peers")
-    return codecs
+    return [PeerCodec(model.key, model.notes["lmbda"], path) for path, model in found]

@@ -10,8 +10,8 @@ from typing import Any
 
 from benchmarks.rd.compare import METRICS
 from benchmarks.rd.measure import Point
-from benchmarks.rd.peers import PEERS
 from wsicomp.metrics.bd import RATE_RANGE
+from wsicomp.models.hyperprior import PEERS
 
 __all__ = ["to_markdown"]
 

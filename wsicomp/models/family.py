@@ -3,8 +3,10 @@
     @register("wsic", "codec")        the key that weights files name, and the family
     class Wsic(nn.Module): ...        the builder: settings as keyword arguments -> a network
 
-A codec turns pictures into symbols and back (`Codec`), a classifier turns them into logits. Who needs a codec asks for
-the family, never for a key, so a new model is one file, and its import in the registry. Weights are not read here.
+A codec turns pictures into symbols and back (`Codec`), a classifier turns them into logits. A peer is a codec of the
+literature that ours is compared with: its rate is its own estimate, and no store holds its latents. Who needs a codec
+asks for the family, never for a key, so a new model is one file, and its import in the registry. Weights are not read
+here.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from torch import Tensor, nn
 
 __all__ = ["Codec", "Family", "Registration", "register", "registered"]
 
-Family = Literal["codec", "classifier", "generator"]
+Family = Literal["codec", "classifier", "generator", "peer"]
 
 Builder = TypeVar("Builder", bound=Callable[..., nn.Module])
 

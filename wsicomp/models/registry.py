@@ -30,11 +30,13 @@ from wsicomp.errors import ModelError
 from wsicomp.models.autoencoder import STUDY_CODEC
 from wsicomp.models.classifier import CLASSIFIER
 from wsicomp.models.family import Family, registered
+from wsicomp.models.hyperprior import PEERS
 from wsicomp.models.shipped import SUFFIX, read_shipped, shipped_sums
 from wsicomp.models.wsic import WSIC
 
 __all__ = [
     "CLASSIFIER",
+    "PEERS",
     "STUDY_CODEC",
     "WSIC",
     "LoadedModel",

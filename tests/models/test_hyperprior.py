@@ -1,18 +1,13 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from benchmarks.rd.learned import PeerCodec, peer_codecs
 from benchmarks.rd.macs import count_macs
-from benchmarks.rd.peers import PEERS, FactorisedDensity, Gdn, Hyperprior, gaussian, transform
-from benchmarks.rd.train_peers import PeerRecipe, rate_distortion, train_peer
-from wsicomp.datasets.crops import CropSampler
-from wsicomp.evaluation.classical import Coded
+from wsicomp.models.hyperprior import FactorisedDensity, Gdn, Hyperprior, gaussian, transform
+from wsicomp.training.hyperprior import rate_distortion
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
@@ -94,54 +89,3 @@ def test_the_decoder_of_the_papers_size_costs_what_it_should() -> None:
     convolutions = 25 * (m * n / 16**2 + n * n / 8**2 + n * n / 4**2 + n * 3 / 2**2)
     divisions = n * n * (1 / 8**2 + 1 / 4**2 + 1 / 2**2)
     assert count.macs / 64**2 == pytest.approx(convolutions + divisions)
-
-
-def test_a_trained_peer_is_found_and_measured(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    images = {"made-up": [rng.integers(0, 256, (64, 64, 3), np.uint8) for _ in range(2)]}
-    sampler = CropSampler(images, 64)
-    for name in PEERS:
-        recipe = PeerRecipe(name, "0.0040", steps=2, batch_size=1, crop_px=64)
-        assert train_peer(sampler, recipe, tmp_path, torch.device("cpu")).name == recipe.file_name
-    codecs = peer_codecs(tmp_path)
-    assert [(codec.name, codec.setting) for codec in codecs] == [(name, "lmbda 0.0040") for name in PEERS]
-    tiles = np.stack(images["made-up"])
-    coded = codecs[0].run(tiles)
-    assert isinstance(codecs[0], PeerCodec)
-    assert isinstance(coded, Coded)
-    assert coded.x_hat.shape == tiles.shape
-    assert coded.bytes > 0
-    assert coded.decode_macs is not None
-    assert coded.decode_macs > 30_000
-
-
-def test_an_interrupted_training_goes_on_as_it_would_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmarks.rd.train_peers.CHECKPOINT_STEPS", 2)
-    images = {"made-up": [np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)]}
-    sampler = CropSampler(images, 64)
-    recipe = PeerRecipe("balle2018-hyperprior", "0.0040", steps=3, batch_size=1, crop_px=64)
-    whole = train_peer(sampler, recipe, tmp_path / "whole", torch.device("cpu")).read_bytes()
-
-    class Interrupted(CropSampler):
-        def batch(self, size: int, *, seed: int, step: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-            if step == 2:
-                raise KeyboardInterrupt
-            return super().batch(size, seed=seed, step=step)
-
-    with pytest.raises(KeyboardInterrupt):
-        train_peer(Interrupted(images, 64), recipe, tmp_path / "two", torch.device("cpu"))
-    assert train_peer(sampler, recipe, tmp_path / "two", torch.device("cpu")).read_bytes() == whole
-
-
-def test_a_folder_without_weights_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no weights"):
-        peer_codecs(tmp_path)
-
-
-@pytest.mark.parametrize(
-    "settings", [{"name": "unknown"}, {"crop_px": 96}, {"steps": 0}, {"batch_size": 0}], ids=lambda s: next(iter(s))
-)
-def test_a_recipe_that_cannot_be_is_refused(settings: dict[str, object]) -> None:
-    good: dict[str, object] = {"name": "minnen2018-mean", "lmbda": "0.0040", "steps": 1}
-    with pytest.raises(ValueError, match=r"none of|multiple|at least"):
-        PeerRecipe(**(good | settings))  # type: ignore[arg-type]

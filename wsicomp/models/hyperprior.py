@@ -28,7 +28,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["PEERS", "Gdn", "Hyperprior", "Latents", "peer"]
+from wsicomp.models.family import register
+
+__all__ = ["PEERS", "Gdn", "Hyperprior", "Latents"]
 
 N, M = 128, 192
 SCALE_MIN = 0.11
@@ -225,10 +227,17 @@ def up(before: int, after: int) -> nn.ConvTranspose2d:
     return nn.ConvTranspose2d(before, after, 5, stride=2, padding=2, output_padding=1)
 
 
-PEERS = {"balle2018-hyperprior": False, "minnen2018-mean": True}
-"""Names, and whether means are predicted."""
+@register("balle2018-hyperprior", "peer")
+def scale_hyperprior() -> Hyperprior:
+    """Build the peer that predicts scales alone."""
+    return Hyperprior(means=False)
 
 
-def peer(name: str) -> Hyperprior:
-    """Build a peer by its name, untrained."""
-    return Hyperprior(means=PEERS[name])
+@register("minnen2018-mean", "peer")
+def mean_scale_hyperprior() -> Hyperprior:
+    """Build the peer that predicts means and scales."""
+    return Hyperprior(means=True)
+
+
+PEERS = {"balle2018-hyperprior": scale_hyperprior, "minnen2018-mean": mean_scale_hyperprior}
+"""Keys of the peers, and what builds them, untrained."""

@@ -30,12 +30,13 @@ LUNG_PATCHES = 16
 
 @pytest.fixture(scope="module")
 def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A slide with tissue around (1000, 1000), two more in a folder, a list of these, and patches called lung."""
+    """A slide with tissue around (1000, 1000), two more in a folder, a list of these, a picture, and patches, lung."""
     folder = tmp_path_factory.mktemp("stand-ins")
     tissue = tifffile.imread(TISSUE)
     image = glass(1600, 1600)
     image[1040:1264, 1040:1264] = tissue[500:724, 500:724]
     write_svs(folder / "slide.svs", image, mpp=0.5)
+    Image.fromarray(tissue[500:756, 500:756]).save(folder / "patch.png")
     (folder / "in").mkdir()
     for number in (1, 2):
         write_svs(

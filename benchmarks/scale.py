@@ -27,7 +27,7 @@ NETWORK_BYTES_PER_S = 10e9 / 8
 DAYS = 30
 SETTING = "depth 3 quality 4"
 SMALL_FILES = 12
-"""Of a store of four levels: metadata, tissue masks, manifest."""
+"""Files beside the shards in a store of four levels: metadata, tissue masks, manifest."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ __all__ = ["half_glass", "mirrored", "tissue_picture", "write_half_glass"]
 SLIDE = "CMU-1-Small-Region.svs"
 GLASS_SIDE_PX = 512
 MARGIN_PX = 64
-"""Of glass in the last column of tissue, so that what JPEG smears over the border makes hardly any glass tissue."""
+"""The last column of tissue tiles ends in so much glass, so that JPEG smears hardly any tissue into a glass tile."""
 MPP = 0.5
 
 

@@ -1,7 +1,7 @@
 """One point of one codec on one set of tiles: what it costs, how close it stays, what a frozen classifier makes of it.
 
     tiles -> codec -> bytes, x_hat, seconds
-             x_hat -> PSNR, SSIM, MS-SSIM                  (wsicomp.evaluation.fidelity; means over tiles)
+             x_hat -> PSNR, SSIM, MS-SSIM                  (evaluation.fidelity, means over tiles)
                    -> stains -> SSIM of each stain
                    -> classifier -> features, logits       (labelled sets)
 
@@ -73,7 +73,7 @@ class Bench:
     classifier
         Name or path of a study classifier's weights; used where the set has labels.
     resamples
-        Of the bootstrap.
+        Number of resamples of the bootstrap.
     """
 
     def __init__(self, tile_set: TileSet, classifier: str, *, resamples: int = 1000) -> None:
@@ -145,7 +145,7 @@ class Judge:
     classifier
         Name or path of a study classifier's weights.
     resamples
-        Of the bootstrap over groups.
+        Number of resamples of the bootstrap over groups.
     """
 
     def __init__(self, study: StudyData, classifier: str, resamples: int) -> None:

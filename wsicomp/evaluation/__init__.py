@@ -1,10 +1,12 @@
-"""What compression costs: fidelity, the frozen classifier, bootstrap intervals, reports and gates.
+"""What compression costs: fidelity, a frozen classifier's scores with their intervals, reports, figures and gates.
 
     StudyData (tiles, labels, groups) --------------+
     FrozenClassifier                                |
     Reconstruction, Reconstruction, ...  --> study.evaluate --> Report --> report.json, report.csv, plots, gate
-                                              |        |
-                                         fidelity   metrics.classification, metrics.bootstrap
+       |                                      |        |
+    reconstruct, classical               fidelity   metrics.classification, metrics.bootstrap
 
-Arrays come in and numbers go out: nothing here reads a slide, runs a codec or trains a network.
+    store, slide --> against --> what each level lost, glass included
+
+Nothing here trains a network.
 """

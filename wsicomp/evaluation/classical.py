@@ -44,12 +44,12 @@ WEBP_WRAPPING = 20
 
 @dataclass(frozen=True)
 class Coded:
-    """All tiles of a set through one codec at one setting.
+    """What one codec at one setting made of all tiles of a set.
 
     Parameters
     ----------
     bytes
-        Of all tiles together, everything counted that the codec's module says; a fraction only where a model
+        Size of all tiles together, with everything that the codec's module counts; a fraction only where a model
         estimates its own rate.
     x_hat
         (N, S, S, 3) uint8.
@@ -92,7 +92,7 @@ class JpegCodec:
     Parameters
     ----------
     subsampling
-        Of the colours, "420" or "444".
+        How the colours are subsampled, "420" or "444".
     """
 
     subsampling: str
@@ -179,7 +179,7 @@ class ImageCodec:
 
 @dataclass(frozen=True)
 class Calls:
-    """How one codec is called, what its parameter is, and how many bytes of a stream are not wrapping."""
+    """The calls of one codec, the name of its parameter, and how many bytes of a stream are not wrapping."""
 
     parameter: str
     encode: Callable[[NDArray[np.uint8], float], bytes]

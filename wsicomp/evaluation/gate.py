@@ -1,4 +1,4 @@
-"""Limits for a pipeline: which rows of a report lost more than they may against the original.
+"""Checks limits for a pipeline: which rows of a report lost more than they may against the original.
 
 A drop is the original's score minus the row's, on point estimates: 0.03 is three points. A score that is undefined
 although its limit is set counts as missed, so that a broken data set never passes a gate. It does NOT look at the

@@ -1,4 +1,4 @@
-"""The machine that figures were measured on, as far as it explains them: no host name, no user, no paths."""
+"""Describes the machine that figures were measured on, as far as it explains them: no host name, no user, no paths."""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
-"""Patches through a codec and a real store on disk, so that bytes are counted and not computed.
+"""Encodes patches into a real store on disk and decodes them again, so that bytes are counted and not computed.
 
-patches -> PatchSheet -> encode_source -> latent store in a temporary folder -> reader -> decoder -> x_hat, bytes
+    patches -> PatchSheet -> encode_source -> latent store in a temporary folder -> reader -> decoder -> x_hat, bytes
+
+The store is deleted afterwards. This module does NOT score what came back: `study` does.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A few tiles to look at, kept while the study lets the reconstructions pass.
+"""Keeps a few tiles to look at, while the study lets the reconstructions pass.
 
     reconstructions --> samples.watch(...) --> study.evaluate
                               |

@@ -140,7 +140,7 @@ def evaluate(
     calibrated_threshold
         A second threshold, chosen on validation tiles (`metrics.classification.youden_threshold`); None leaves it out.
     seed, n_resamples
-        Of the bootstrap over groups.
+        Seed and number of resamples of the bootstrap over groups.
 
     Returns
     -------

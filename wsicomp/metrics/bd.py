@@ -3,9 +3,9 @@
     points (bits per pixel, quality) -> envelope: those that no other setting beats -> curve
     two curves -> log10 of the rate as a function of the quality, interpolated -> mean difference -> percent
 
-Interpolators are those of the `bjontegaard` package, by PCHIP: monotone like the curves themselves, which an envelope
-over several depths needs, whose points lie unevenly; Akima's, the package's advice for regular curves (Herglotz et al.,
-"The Bjontegaard Bible", 2024), overshoots there. Its result is kept beside, as a check on the choice.
+The interpolators are those of the `bjontegaard` package. PCHIP is monotone like the curves themselves; an envelope over
+several depths needs that, because its points lie unevenly. The package advises Akima's for regular curves (Herglotz et
+al., "The Bjontegaard Bible", 2024), but it overshoots there; its result is kept as a check on the choice.
 
 The mean is taken over the qualities at which BOTH curves cost between the two ends of the range of rates. Curves are
 interpolated whole, so points outside the range shape the curve, but are not averaged over.

@@ -102,3 +102,14 @@ def test_what_is_no_weights_file_is_refused(tmp_path: Path) -> None:
     for source in (tmp_path / "a.safetensors", tmp_path / "none.safetensors"):
         with pytest.raises(ModelError):
             register_tables(source)
+
+
+def test_verify_checks_every_tile_without_torch(tmp_path: Path) -> None:
+    write_content(tmp_path / "s.zarr", shipped_content())
+    script = (
+        "import sys; from wsicomp.cli.main import app; app(['verify', sys.argv[1]], standalone_mode=False)\n"
+        "assert 'numba' in sys.modules; assert 'torch' not in sys.modules"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "s.zarr")]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, f"{tmp_path / 's.zarr'}: ok\n", "")

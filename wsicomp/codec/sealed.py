@@ -26,8 +26,10 @@ def unseal(stream: bytes) -> bytes:
     Raises
     ------
     LatentError
-        If the stream does not match its checksum.
+        If the stream does not match its checksum, or is too short to have one.
     """
+    if len(stream) < CHECKSUM_BYTES:
+        raise LatentError(f"a coded latent of {len(stream)} bytes is cut short")
     body = stream[:-CHECKSUM_BYTES]
     if google_crc32c.value(body) != int.from_bytes(stream[-CHECKSUM_BYTES:], "little"):
         raise LatentError("a coded latent does not match its checksum")

@@ -43,10 +43,10 @@ from wsicomp.store.tiles import IS_PICTURE
 __all__ = ["CodedTile", "Floor", "FloorCoder", "Guard"]
 
 DISTANCES = (8.0, 5.6, 4.0, 2.8, 2.0, 1.4, 1.0, 0.7, 0.5, 0.35, 0.25, 0.18, 0.12, 0.08, 0.05, 0.0)
-"""Of JPEG XL, in half octaves from poor to hardly lossy; the last is lossless."""
+"""Distances of JPEG XL that are tried, in half octaves from poor to hardly lossy; the last is lossless."""
 
 WRAPPING_BYTES = 64
-"""Of a JPEG XL stream in its zarr chunk: length, zeros under zstd, checksum; measured 22 to 76."""
+"""What a JPEG XL stream takes more in its zarr chunk: length, zeros under zstd, checksum; measured 22 to 76."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -21,6 +21,7 @@ def weights(edges: NDArray[np.floating], size: int) -> NDArray[np.float64]:
     return covered
 
 
+@settings(deadline=None)
 @given(
     step=st.one_of(st.integers(1, 6), st.floats(1, 6)),
     start=st.sampled_from([0.0, 0.25, 0.7]),

@@ -1,4 +1,4 @@
-"""Pixels in: slides opened, read and masked.
+"""Opens slides and pictures, reads their tiles, and tells tissue from glass.
 
     open_source(path, SourceSettings(...)) -> Source: levels, tissue, tiles
 

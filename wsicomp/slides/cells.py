@@ -1,4 +1,4 @@
-"""The mean colour of every cell of a lattice laid over a native level, read block by block.
+"""Reads the mean colour of every cell of a lattice laid over a native level, block by block.
 
     lattice of cells -> blocks of at most 1 Mpx -> read_block, here or in a reader process -> (h, w, 4) uint8
 
@@ -59,7 +59,7 @@ class Native(Protocol):
 def read_cells(
     native: Native, level: int, x: float, y: float, step: float, width: int, height: int, what: str
 ) -> NDArray[np.uint8]:
-    """Mean colour of each cell of a lattice laid over a native level.
+    """Read the mean colour of each cell of a lattice laid over a native level.
 
     Parameters
     ----------

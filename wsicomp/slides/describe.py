@@ -1,4 +1,4 @@
-"""What a slide file is, in numbers: the content of `wsicomp info SLIDE`.
+"""Describes a slide file in numbers: the content of `wsicomp info SLIDE`.
 
 What this does not do: it reads no pixels, and passes on no free text. Associated images are named only where the name
 is one of OpenSlide's customary ones, since some formats take it from the file's own text; properties are only counted.

@@ -1,4 +1,4 @@
-"""What is known of a slide file once it is open: numbers and plain keys, and how they travel between processes.
+"""Holds what is known of a slide file once it is open, and turns it into JSON and back.
 
     reader process: SlideFacts -> JSON -> SlideFacts: the process that asked
 

@@ -1,4 +1,4 @@
-"""The fingerprint of a slide's files: enough to tell two slides apart, and cheap enough to take at every opening.
+"""Computes the fingerprint of a slide's files, which tells two slides apart and costs little at every opening.
 
     parts of the slide -> size of each, and blocks of it: head, tail, and others evenly between
                        -> SHA-256, over the parts in order of size and content -+

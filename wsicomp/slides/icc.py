@@ -1,11 +1,11 @@
-"""Colour profiles without a past: what colour management needs of an ICC profile, and nothing that names anyone.
+"""Rebuilds ICC profiles with what colour management needs, and with nothing that names anyone.
 
     profile as scanned -> header fields and tags on an allow-list -> a new profile, the same bytes for the same colours
 
 A profile carries a creation date, an identifier and texts (description, copyright, device, maker's private tags) in
 which scanners leave serial numbers. The date and the identifier are zeroed, the texts are replaced by "slide".
 
-What it does not do: it does not convert colours.
+What this does not do: it does not convert colours.
 """
 
 from __future__ import annotations

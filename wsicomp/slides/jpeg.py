@@ -1,4 +1,4 @@
-"""JPEG streams of tiles: made whole with the tables that they share, and decoded so that no damage passes.
+"""Joins the JPEG streams of tiles with the tables that they share, and decodes them so that no warning passes.
 
     stream of a tile + tables of its level -> whole JPEG -> size against what it should be -> decoder -> pixels
                                                                                             -> any warning: DamagedJpeg

@@ -1,4 +1,4 @@
-"""A slide or a picture opened in this very process.
+"""Opens a slide or a picture in this very process.
 
     file -> PNG or JPEG by its first bytes -> picture
          -> OpenSlide                      -> slide

@@ -1,4 +1,4 @@
-"""One slide file as OpenSlide shows it: safe numbers out of its properties, averaged pixels out of its levels.
+"""Reads one slide file through OpenSlide: safe numbers of its properties, averaged pixels of its levels.
 
     file -> OpenSlide handle -> RGBA region -> alpha over the background -> mean of square cells -> (h, w, 4) uint8
          -> its own JPEG tiles, where `tiff_tiles` can read them: the same pixels, faster

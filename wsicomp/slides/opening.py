@@ -1,4 +1,4 @@
-"""The one way in: a path and how to read it become an open source of tiles.
+"""Opens a path as a source of tiles; the one way into this room.
 
     path -> reader process: facts, blocks of cells -> Slide: pyramid, tissue, tiles
 

@@ -1,4 +1,4 @@
-"""A PNG, JPEG or plain TIFF picture as a slide of one level.
+"""Reads a PNG, JPEG or plain TIFF picture as a slide of one level.
 
     file -> size against the bound -> decoder, all of it at once -> (H, W, 3) uint8 -> mean of square cells
 
@@ -28,7 +28,7 @@ from wsicomp.slides.resample import cell_means
 __all__ = ["MAX_PIXELS", "NativePicture"]
 
 MAX_PIXELS = 2**28
-"""Of the largest picture: 16,384 x 16,384, or 768 MiB of memory."""
+"""The largest picture has so many: 16,384 x 16,384, which take 768 MiB of memory."""
 
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
 """Pillow's names of pixels with at most 8 bits per channel that become RGB without a colour profile."""

@@ -1,4 +1,4 @@
-"""A slide read in a process of its own, so that a damaged one cannot end, hang or bloat this process.
+"""Reads a slide in a process of its own, so that a damaged one cannot end, hang or bloat this process.
 
     read_block -> a free channel -> wsicomp.slides.serve: decoder, under a memory limit -> cells
                                     died, or silent for too long -> asked again alone in a new process

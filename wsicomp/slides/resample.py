@@ -1,6 +1,6 @@
-"""Area-downsampling: the mean of every cell of a lattice, for whole and for fractional cell sizes.
+"""Downsamples by area: takes the mean of every cell of a lattice, of whole or fractional size.
 
-What it does not do: it never interpolates and never enlarges; every source pixel counts by the area it shares with a
+What this does not do: it never interpolates and never enlarges; every source pixel counts by the area it shares with a
 cell, so that no detail is skipped.
 """
 

@@ -1,4 +1,4 @@
-"""The process that reads one slide for another: it may die, hang or run out of memory, and costs that slide only.
+"""Reads one slide for another process; where this one dies, hangs or runs out of memory, it costs that slide only.
 
     python -m wsicomp.slides.serve PATH READER FD...     one thread for each socket FD
         first -> {"facts": ...} or {"error": ...}

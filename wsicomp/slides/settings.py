@@ -1,4 +1,4 @@
-"""How a slide is read: its resolution, its tiles, what counts as tissue, and which reader decodes it.
+"""Says how a slide is read: resolution, tiles, what counts as tissue, which reader, and what damage means.
 
 What this does not do: it opens no file. Whether a setting fits a slide is found out by `wsicomp.slides.open_source`.
 """

@@ -1,4 +1,4 @@
-"""A slide as a pyramid of tiles, whatever levels its file happens to hold.
+"""Shows a slide as a pyramid of tiles, whatever levels its file happens to hold.
 
     native level, the coarsest that is fine enough -> mean of whole or fractional cells -> tile, reflected past the edge
 

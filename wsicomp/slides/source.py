@@ -1,4 +1,4 @@
-"""The face that anything tiled shows to the pipeline: a slide, a picture, or a sheet of patches."""
+"""Defines what the pipeline sees of anything tiled: a slide, a picture, or a sheet of patches."""
 
 from __future__ import annotations
 

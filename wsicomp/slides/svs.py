@@ -1,9 +1,9 @@
-"""A maker of demo and test slides: an image as a pyramidal, JPEG-tiled SVS that OpenSlide opens as vendor "aperio".
+"""Writes demo and test slides: an image as a pyramidal, JPEG-tiled SVS that OpenSlide opens as vendor "aperio".
 
 Pages in Aperio's order: the image in tiles, a thumbnail in strips, coarser levels in tiles, a label, a macro image.
 OpenSlide tells levels from associated images by their tiles, and names the latter by the second line of their text.
 
-What it does not do: it is no archive format for slides; the whole image is held in memory, and pixels pass
+What this does not do: it is no archive format for slides; the whole image is held in memory, and pixels pass
 through JPEG.
 """
 

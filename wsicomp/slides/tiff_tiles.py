@@ -1,4 +1,4 @@
-"""The JPEG tiles of a TIFF slide, decoded straight from the file: several times faster than through OpenSlide.
+"""Decodes the JPEG tiles of a TIFF slide straight from the file, several times faster than OpenSlide does.
 
     region -> tiles that it touches -> cache, or os.pread -> whole JPEG -> size checked -> decoder -> crop
 
@@ -32,7 +32,7 @@ MAX_TILE_SIDE_PX = 4096
 """Scanners' tiles are of 240 to 1,024 px; a larger one is left to OpenSlide."""
 
 MAX_STREAM_BYTES = 2**24
-"""Of one tile of the largest size, badly compressed."""
+"""A stream of the largest tile, badly compressed, has no more."""
 
 TIFF_ERRORS = (tifffile.TiffFileError, ValueError, KeyError, IndexError, TypeError, RuntimeError, OSError)
 """What tifffile raises on files that it cannot read; all of it means: ask OpenSlide."""

@@ -1,4 +1,4 @@
-"""Which tiles are bare glass: told from the whole area of each tile at low resolution, and in doubt tissue.
+"""Tells bare glass from tissue by the whole area of each tile at low resolution; in doubt a tile is tissue.
 
     overview, band by band -> least and greatest value per tile -> departure from the glass colour -> tissue or glass
                            -> histograms of near-neutral pixels  -> Otsu, mode: the glass colour  -'
@@ -10,7 +10,7 @@ threshold in any channel. Cells that the scanner never visited count as glass.
 
 Memory does not grow with the slide: one band of the overview is held at a time, and six bytes per tile.
 
-What it does not do: it does not outline tissue, tell it from pen or dust (both are kept), or guess: where no glass
+What this does not do: it does not outline tissue, tell it from pen or dust (both are kept), or guess: where no glass
 colour is plausible (fluorescence, an image filled with tissue) every tile is tissue.
 """
 

@@ -14,7 +14,7 @@ import tifffile
 
 from tests.cli.conftest import Cli, fails, listing
 from tests.factories import tissue_image
-from wsicomp.pipeline.decode import decode_pyramid
+from wsicomp.pipeline.export import export
 from wsicomp.pipeline.tiff import PyramidLevel, write_pyramid
 from wsicomp.pipeline.view import LatentSlide
 from wsicomp.slides.local import open_native
@@ -140,8 +140,8 @@ def test_a_named_store_and_a_zip(cli: Cli, slide: Path, tmp_path: Path) -> None:
     assert cli("encode", slide, "--zip", "-o", tmp_path / "named.zarr.zip").code == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["named.zarr", "named.zarr.zip", "slide.svs"]
     with LatentSlide(tmp_path / "named.zarr") as folder, LatentSlide(tmp_path / "named.zarr.zip") as packed:
-        decode_pyramid(folder, tmp_path / "folder.tif")
-        decode_pyramid(packed, tmp_path / "packed.tif")
+        export(folder, tmp_path / "folder.tif")
+        export(packed, tmp_path / "packed.tif")
     assert (tmp_path / "folder.tif").read_bytes() == (tmp_path / "packed.tif").read_bytes()
 
 

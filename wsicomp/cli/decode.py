@@ -18,7 +18,7 @@ def decode(
         typer.Option(
             "--output",
             "-o",
-            help="A .tif for the whole slide as a pyramid, or a .png, .jpg or .tif picture.",
+            help="A .tif, a pyramid if it is of the whole slide, or a .png or .jpg picture.",
             rich_help_panel=WRITE,
         ),
     ],
@@ -31,7 +31,7 @@ def decode(
     level: Annotated[
         int | None,
         typer.Option(
-            "--level", min=0, help="Level to decode.", show_default="0, or all for a pyramid", rich_help_panel=READ
+            "--level", min=0, help="Level to decode.", show_default="all for a .tif, else 0", rich_help_panel=READ
         ),
     ] = None,
     jpeg_quality: Annotated[
@@ -40,7 +40,7 @@ def decode(
             "--jpeg-quality",
             min=1,
             max=100,
-            help="Pyramid tiles as JPEG.",
+            help="Tiles of a .tif as JPEG.",
             show_default="lossless",
             rich_help_panel=WRITE,
         ),
@@ -50,27 +50,25 @@ def decode(
     overwrite: OverwriteOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Decode a latent store into a pyramidal TIFF that OpenSlide opens, or a region of it into a picture.
+    """Decode a latent store into a pyramidal TIFF that OpenSlide opens, or a part of it into an image.
 
     Example: wsicomp decode slide.zarr -o region.png --region 1000,1000,512,512
     """
     from wsicomp.models.device import resolve_device
-    from wsicomp.pipeline.decode import decode_picture, decode_pyramid
+    from wsicomp.pipeline.export import export
     from wsicomp.pipeline.view import LatentSlide
 
     rectangle = _region(region)
-    whole = rectangle is None and level is None and output.suffix.lower() in (".tif", ".tiff")
-    if jpeg_quality is not None and not whole:
-        raise typer.BadParameter("only a whole slide as .tif takes it", param_hint="--jpeg-quality")
-    with LatentSlide(store, weights=model, device=resolve_device(device)) as slide:
-        if whole:
-            with progress_bar("decode") as progress:
-                decode_pyramid(slide, output, jpeg_quality=jpeg_quality, overwrite=overwrite, progress=progress)
-            width, height = slide.dimensions
-            levels = slide.level_count
-        else:
-            width, height = decode_picture(slide, output, level=level or 0, region=rectangle, overwrite=overwrite)
-            levels = 1
+    with LatentSlide(store, weights=model, device=resolve_device(device)) as slide, progress_bar("decode") as progress:
+        width, height, levels = export(
+            slide,
+            output,
+            level=level,
+            region=rectangle,
+            jpeg_quality=jpeg_quality,
+            overwrite=overwrite,
+            progress=progress,
+        )
     if json:
         result = {"store": str(store), "output": str(output), "width_px": width, "height_px": height, "levels": levels}
         emit({"command": "decode", "status": "ok", "results": [result]})

@@ -5,10 +5,12 @@
 
 Memory holds a few tiles and one index entry per tile, never a level. A level is one TIFF page; all but the first are
 marked as reduced images, the layout that OpenSlide calls "generic-tiff". Each page carries its own resolution in
-pixels per centimetre, so that mpp survives.
+pixels per centimetre, so that mpp survives. TIFF has no field for the objective power and OpenSlide takes one from
+vendors' formats alone, none of which this file pretends to be: the description of the first page is "AppMag = 20",
+the notation of Aperio, which wsicomp and large_image read in any TIFF and OpenSlide passes on as a comment.
 
-What it does NOT do: label and macro images, sub-IFDs, OME metadata. The file holds no date, no description and no name
-of a program, a host or a source.
+What it does NOT do: label and macro images, sub-IFDs, OME metadata. The file holds no date, no other description and no
+name of a program, a host or a source.
 """
 
 from __future__ import annotations
@@ -59,6 +61,7 @@ def write_pyramid(
     *,
     tile_size: int,
     mpp: tuple[float, float] | None,
+    objective_power: float | None = None,
     icc_profile: bytes | None,
     jpeg_quality: int | None = None,
     workers: int | None = None,
@@ -75,6 +78,8 @@ def write_pyramid(
         Side of a tile in pixels, a multiple of 16 as TIFF demands.
     mpp
         Micrometres per pixel of the first level, x and y; None writes no resolution.
+    objective_power
+        Magnification of the objective; None writes none.
     icc_profile
         Colour profile, written as it is; None writes none.
     jpeg_quality
@@ -113,6 +118,7 @@ def write_pyramid(
                     photometric="rgb",
                     tile=(tile_size, tile_size),
                     subfiletype=int(index > 0),
+                    description=None if index or objective_power is None else f"AppMag = {objective_power:g}",
                     iccprofile=icc_profile,
                     # tifffile writes its name and the array's shape unless told not to
                     software=False,

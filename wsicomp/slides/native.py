@@ -72,6 +72,12 @@ def _number(properties: Mapping[str, str], key: str) -> float | None:
     return value if math.isfinite(value) and value > 0 else None
 
 
+def _apparent_magnification(properties: Mapping[str, str]) -> float | None:
+    """Return the objective power that a plain TIFF gives in the notation of Aperio; None where it gives none."""
+    found = re.search(r"\bAppMag = ([0-9]+(?:\.[0-9]+)?)", properties.get("tiff.ImageDescription", ""))
+    return float(found[1]) or None if found else None
+
+
 def _bounds(properties: Mapping[str, str], l0_width: int, l0_height: int) -> tuple[int, int, int, int] | None:
     """Part of level 0 that was scanned; None where the slide does not say, or says all of it."""
     l0_x, l0_y = int(_number(properties, "bounds-x") or 0), int(_number(properties, "bounds-y") or 0)
@@ -140,7 +146,7 @@ class NativeSlide:
             bounds_px=bounds or (0, 0, *level_sizes[0]),
             has_bounds=bounds is not None,
             mpp=(mpp_x, mpp_y) if mpp_x and mpp_y else None,
-            objective_power=_number(properties, "objective-power"),
+            objective_power=_number(properties, "objective-power") or _apparent_magnification(properties),
             has_icc_profile=profile is not None,
             icc_profile=anonymous_profile(profile) if profile else None,
             associated_images=known,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,12 @@ from PIL import Image, ImageCms
 
 from tests.pipeline.sources import PictureSource, files_of, picture
 from wsicomp.errors import ConfigError, StoreCorrupt, StoreError
-from wsicomp.pipeline import decode as decode_module
-from wsicomp.pipeline.decode import decode_picture, decode_pyramid
+from wsicomp.pipeline import export as export_module
 from wsicomp.pipeline.encode import encode_source
+from wsicomp.pipeline.export import export
 from wsicomp.pipeline.tile_codec import TileCodec
 from wsicomp.pipeline.view import LatentSlide
+from wsicomp.slides.describe import describe
 
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
@@ -40,22 +42,63 @@ def slide(path: Path) -> Iterator[LatentSlide]:
 @pytest.mark.parametrize("level", [0, 1, 2])
 def test_a_picture_of_a_level(tmp_path: Path, slide: LatentSlide, suffix: str, level: int) -> None:
     output = tmp_path / f"a{suffix}"
-    size = decode_picture(slide, output, level=level)
-    assert size == slide.level_dimensions[level]
+    size = export(slide, output, level=level)
+    assert size == (*slide.level_dimensions[level], 1)
     with Image.open(output) as image:
-        np.testing.assert_array_equal(np.asarray(image), slide.read_rgb(level, 0, 0, *size))
+        np.testing.assert_array_equal(np.asarray(image), slide.read_rgb(level, 0, 0, *size[:2]))
         assert image.info["icc_profile"] == PROFILE
     assert list(tmp_path.iterdir()) == [output]
 
 
 def test_a_region(tmp_path: Path, slide: LatentSlide) -> None:
-    assert decode_picture(slide, tmp_path / "a.png", region=(30, 20, 200, 101)) == (200, 101)
+    assert export(slide, tmp_path / "a.png", region=(30, 20, 200, 101)) == (200, 101, 1)
     with Image.open(tmp_path / "a.png") as image:
         np.testing.assert_array_equal(np.asarray(image), slide.read_rgb(0, 30, 20, 200, 101))
 
 
+@pytest.mark.parametrize("region", [None, (20, 12, 59, 41)])
+def test_a_part_as_tiff_is_tiled_and_keeps_its_resolution(
+    tmp_path: Path, slide: LatentSlide, region: tuple[int, int, int, int] | None
+) -> None:
+    calls: list[tuple[int, int]] = []
+    output = tmp_path / "a.tif"
+    width, height, levels = export(
+        slide, output, level=1, region=region, progress=lambda done, total, note="": calls.append((done, total))
+    )
+    expected = slide.read_rgb(1, *(region or (0, 0, *slide.level_dimensions[1])))
+    assert (height, width, levels) == (*expected.shape[:2], 1)
+    assert calls[-1][0] == calls[-1][1]
+    with openslide.OpenSlide(output) as exported:
+        assert exported.level_dimensions == ((width, height),)
+        assert float(exported.properties["openslide.mpp-x"]) == pytest.approx(4 * 0.5)
+        assert float(exported.properties["openslide.mpp-y"]) == pytest.approx(4 * 0.25)
+        found = np.asarray(exported.read_region((0, 0), 0, (width, height)))
+        np.testing.assert_array_equal(found[..., :3], expected)
+    with tifffile.TiffFile(output) as tiff:
+        assert tiff.pages.first.is_tiled
+        assert tiff.pages.first.dtype == np.uint8
+
+
+def test_the_objective_power_survives(tmp_path: Path, slide: LatentSlide, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slide, "header", replace(slide.header, objective_power=20.0))
+    export(slide, tmp_path / "a.tif")
+    assert describe(tmp_path / "a.tif").objective_power == 20
+    with openslide.OpenSlide(tmp_path / "a.tif") as exported:
+        assert exported.properties["openslide.comment"] == "AppMag = 20"
+        assert exported.properties["openslide.vendor"] == "generic-tiff"
+    export(slide, tmp_path / "level.tif", level=1)
+    assert describe(tmp_path / "level.tif").objective_power is None
+
+
+@pytest.mark.parametrize("name", ["a.ome.tif", "A.OME.TIFF"])
+def test_what_is_no_ome_tiff_is_not_called_so(tmp_path: Path, slide: LatentSlide, name: str) -> None:
+    with pytest.raises(ConfigError, match=r"OME-TIFF is not written; leave \.ome out"):
+        export(slide, tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_jpeg_is_near(tmp_path: Path, slide: LatentSlide) -> None:
-    decode_picture(slide, tmp_path / "a.jpg")
+    export(slide, tmp_path / "a.jpg")
     with Image.open(tmp_path / "a.jpg") as image:
         assert image.format == "JPEG"
         assert np.abs(np.asarray(image).astype(int) - slide.read_rgb(0, 0, 0, 331, 233)).mean() < 3
@@ -66,52 +109,45 @@ def test_jpeg_is_near(tmp_path: Path, slide: LatentSlide) -> None:
 )
 def test_regions_outside_are_refused(tmp_path: Path, slide: LatentSlide, region: tuple[int, int, int, int]) -> None:
     with pytest.raises(ConfigError, match=r"not inside level 0, which is 331 x 233"):
-        decode_picture(slide, tmp_path / "a.png", region=region)
+        export(slide, tmp_path / "a.png", region=region)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("level", [-1, 3])
 def test_unknown_levels_are_refused(tmp_path: Path, slide: LatentSlide, level: int) -> None:
     with pytest.raises(ConfigError, match="levels 0 to 2"):
-        decode_picture(slide, tmp_path / "a.png", level=level)
+        export(slide, tmp_path / "a.png", level=level)
 
 
 @pytest.mark.parametrize("name", ["a", "a.bmp", "a.zarr"])
 def test_unknown_formats_are_refused(tmp_path: Path, slide: LatentSlide, name: str) -> None:
     with pytest.raises(ConfigError, match=r"\.png"):
-        decode_picture(slide, tmp_path / name)
+        export(slide, tmp_path / name)
 
 
 def test_a_picture_that_memory_could_not_hold_is_refused(
     tmp_path: Path, slide: LatentSlide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decode_module, "MAX_PICTURE_PX", 1000)
+    monkeypatch.setattr(export_module, "MAX_PICTURE_PX", 1000)
     with pytest.raises(ConfigError, match="too large"):
-        decode_picture(slide, tmp_path / "a.png")
+        export(slide, tmp_path / "a.png")
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.tif"])
 def test_what_stands_there_stays(tmp_path: Path, slide: LatentSlide, name: str) -> None:
     (tmp_path / name).write_bytes(b"mine")
     with pytest.raises(ConfigError, match="--overwrite"):
-        decode_any(slide, tmp_path / name)
+        export(slide, tmp_path / name)
     assert files_of(tmp_path) == {name: b"mine"}
-    decode_any(slide, tmp_path / name, overwrite=True)
+    export(slide, tmp_path / name, overwrite=True)
     assert files_of(tmp_path)[name] != b"mine"
     with pytest.raises(ConfigError, match="does not exist"):
-        decode_any(slide, tmp_path / "none" / name)
-
-
-def decode_any(slide: LatentSlide, output: Path, *, overwrite: bool = False) -> None:
-    if output.suffix == ".tif":
-        decode_pyramid(slide, output, overwrite=overwrite)
-    else:
-        decode_picture(slide, output, overwrite=overwrite)
+        export(slide, tmp_path / "none" / name)
 
 
 def test_the_pyramid_is_the_store_pixel_for_pixel(tmp_path: Path, slide: LatentSlide) -> None:
     calls: list[tuple[int, int]] = []
-    decode_pyramid(slide, tmp_path / "a.tif", progress=lambda done, total, note="": calls.append((done, total)))
+    export(slide, tmp_path / "a.tif", progress=lambda done, total, note="": calls.append((done, total)))
     assert calls[-1] == (slide.header.total_tiles, slide.header.total_tiles)
     with openslide.OpenSlide(tmp_path / "a.tif") as exported:
         assert exported.level_dimensions == slide.level_dimensions
@@ -126,8 +162,8 @@ def test_the_pyramid_is_the_store_pixel_for_pixel(tmp_path: Path, slide: LatentS
 
 
 def test_a_pyramid_in_jpeg_is_smaller_and_near(tmp_path: Path, slide: LatentSlide) -> None:
-    decode_pyramid(slide, tmp_path / "whole.tif")
-    decode_pyramid(slide, tmp_path / "jpeg.tif", jpeg_quality=80)
+    export(slide, tmp_path / "whole.tif")
+    export(slide, tmp_path / "jpeg.tif", jpeg_quality=80)
     assert (tmp_path / "jpeg.tif").stat().st_size < (tmp_path / "whole.tif").stat().st_size
     with openslide.OpenSlide(tmp_path / "jpeg.tif") as exported:
         found = np.asarray(exported.read_region((0, 0), 0, exported.dimensions))[..., :3]
@@ -144,7 +180,7 @@ def test_a_full_disk_leaves_nothing(
     monkeypatch.setattr("os.replace", full)
     monkeypatch.setattr("pathlib.Path.replace", full)
     with pytest.raises(StoreError, match=name):
-        decode_any(slide, tmp_path / name)
+        export(slide, tmp_path / name)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -161,5 +197,5 @@ def test_a_damaged_tile_leaves_nothing(
 
     monkeypatch.setattr(slide.reader, "read_tile", damaged)
     with pytest.raises(StoreCorrupt, match=r"tile \(5, 5\)"):
-        decode_any(slide, tmp_path / name)
+        export(slide, tmp_path / name)
     assert list(tmp_path.iterdir()) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,17 @@ def test_of_a_store(cli: Cli, encoded_once: Path, tissue_svs: Path) -> None:
     ended = cli("info", encoded_once)
     assert ended.code == 0
     assert "level 0: downsample 1, width_px 1400, height_px 1100" in ended.out
+
+
+def test_a_packed_store_under_another_name(cli: Cli, slide: Path) -> None:
+    assert cli("encode", slide, "--depth", "4", "--mpp", "2", "--zip").code == 0
+    packed = slide.with_suffix(".zarr.zip").rename(slide.with_name("renamed.zip"))
+    document = cli("info", packed, "--json").document
+    assert (document["kind"], document["depth"]) == ("store", 4)
+    foreign = slide.with_name("foreign.zip")
+    with zipfile.ZipFile(foreign, "w") as archive:
+        archive.writestr("a.txt", "hello")
+    cli("info", foreign).failed(3, "foreign.zip", "not a latent store")
 
 
 def test_of_a_store_from_no_file(cli: Cli, tmp_path: Path) -> None:

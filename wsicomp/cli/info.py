@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from wsicomp.store.reader import StoreReader
 
 
+ZIP_MAGIC = b"PK\x03\x04"
 FLOOR_KEYS = ("floor", "tiles_by_quality", "psnr_db", "ms_ssim")
 """What a store with a floor has more to say of, each a mapping."""
 
@@ -46,7 +48,11 @@ def _number(value: Any) -> str:
 
 
 def _is_store(path: Path) -> bool:
-    return path.is_dir() or path.name.endswith((".zarr.zip", ".zarr", ".zarr.partial"))
+    if path.is_dir() or path.name.endswith((".zarr.zip", ".zarr", ".zarr.partial")):
+        return True
+    with suppress(OSError), path.open("rb") as stream:
+        return stream.read(len(ZIP_MAGIC)) == ZIP_MAGIC  # a packed store under another name; no slide is a zip file
+    return False
 
 
 def _slide(path: Path) -> dict[str, Any]:

@@ -31,7 +31,7 @@ demo: setup  ## Encode, decode and verify a tissue slide at depths 1 to 4; SLIDE
 test: setup  ## Run the tests; with WSICOMP_DATA set, on real slides and patches too
 	$(BIN)/python -m pytest
 
-check: setup  ## Lint, types, import direction, and the command reference
+check: setup  ## Lint, types, import direction, and what the pages say of commands, options and figures
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -1,6 +1,6 @@
 """The blocks of every page run, in order, in a folder of stand-ins for the slides and patches that they name.
 
-    README.md, docs/*.md -> ```sh: command lines of wsicomp, in this process | ```python: exec -> all of them succeed
+    README.md, docs/*.md -> ```sh: wsicomp and python -m, in this process | ```python: exec -> all of them succeed
 
 The static part, which also looks at blocks that are not run, is `test_docs.py`.
 """
@@ -8,6 +8,7 @@ The static part, which also looks at blocks that are not run, is `test_docs.py`.
 from __future__ import annotations
 
 import csv
+import importlib
 import os
 import shutil
 from pathlib import Path
@@ -80,7 +81,10 @@ def run(block: Block, capsys: pytest.CaptureFixture[str]) -> None:
         exec(compile(block.code, block.name, "exec"), {"__name__": "__main__"})  # noqa: S102
         return
     for words in block.commands():
-        assert words[0] == "wsicomp", f"{block.name}: only commands of wsicomp are run here; mark the block no-run"
+        if words[:2] == ["python", "-m"]:
+            importlib.import_module(words[2]).main(words[3:])
+            continue
+        assert words[0] == "wsicomp", f"{block.name}: {words[0]} is not run here; mark the block no-run"
         code = execute([path for word in words[1:] for path in expanded(word)])
         assert code == 0, f"{block.name}: `{' '.join(words)}` ends with {code}: {capsys.readouterr().err}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -65,9 +66,10 @@ def verify(
             say(f"{result['store']}: {'ok' if not doubted else 'every byte is as it was written, but see below'}")
     for level in levels:
         if not json:
-            say(f"  level {level['level']}: {_level_line(level)}")
-        for line in _doubts(level):
-            log(f"wsicomp: {stores[0]}: level {level['level']}: {line}")
+            for line in _level_lines(level):
+                say(f"  level {level['level']}: {line}")
+        for kind, line in _doubts(level):
+            log(f"wsicomp: {kind}: {stores[0]}: level {level['level']}: {line}")
     return code
 
 
@@ -110,40 +112,34 @@ def _fidelity(store: Path, against: Path, model: str | None, device: str, progre
         return [asdict(level) for level in compare(latent, slide, progress=progress)]
 
 
-def _level_line(level: dict[str, Any]) -> str:
-    parts = []
+def _level_lines(level: dict[str, Any]) -> Iterator[str]:
     if level["tiles"]:
-        parts.append(
-            f"PSNR {level['psnr_db']:.2f} dB, SSIM {level['ssim']:.4f}, MS-SSIM {level['ms_ssim']:.4f} "
-            f"over {level['tiles']} tissue tiles"
-        )
+        fidelity = f"PSNR {level['psnr_db']:.2f} dB, SSIM {level['ssim']:.4f}, MS-SSIM {level['ms_ssim']:.4f}"
+        yield f"{fidelity} over {level['tiles']} tissue tiles"
     else:
-        parts.append("no tissue tiles")
+        yield "no tissue tiles"
     if level["glass_tiles"]:
-        parts.append(
-            f"{level['glass_tiles']} glass tiles within {level['glass_departure']:.0f} grey levels of the colour shown"
-        )
-    return "; ".join(parts)
+        yield f"{level['glass_tiles']} glass tiles, at most {level['glass_departure']:.0f} grey levels off"
 
 
-def _doubts(level: dict[str, Any]) -> list[str]:
-    from wsicomp.evaluation.against import GLASS_LIMIT
+def _doubts(level: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    from wsicomp.evaluation.against import BLOCK_PX, GLASS_LIMIT
 
-    lines = []
     if differs := level["glass_differs"]:
         worst = max(differs, key=lambda tile: tile["grey_levels"])
-        lines.append(
-            f"warning: {len(differs)} of {level['glass_tiles']} glass tiles hold more than glass: 16 px blocks over "
+        yield (
+            "warning",
+            f"{len(differs)} of {level['glass_tiles']} glass tiles hold more than glass: {BLOCK_PX} px blocks over "
             f"{GLASS_LIMIT} grey levels off, at most {worst['grey_levels']:.0f}, in tile (row {worst['row']}, col "
-            f"{worst['col']}); encode again with a lower --tissue-threshold"
+            f"{worst['col']}); encode again with a lower --tissue-threshold",
         )
     if below := level["below_floor"]:
         worst = min(below, key=lambda tile: tile["psnr_db"])
-        lines.append(
-            f"promise not kept: {len(below)} tiles are below the store's floor, at least {worst['psnr_db']:.2f} dB, "
-            f"in tile (row {worst['row']}, col {worst['col']}); encode the slide again"
+        yield (
+            "promise not kept",
+            f"{len(below)} tiles are below the store's floor, the lowest with {worst['psnr_db']:.2f} dB "
+            f"in tile (row {worst['row']}, col {worst['col']}); encode the slide again",
         )
-    return lines
 
 
 def _damage_line(store: str, item: dict[str, Any]) -> str:

@@ -40,6 +40,12 @@ def test_tile_i_is_patch_i_and_the_mask_counts_the_patches(count: int, side: int
         np.testing.assert_array_equal(read[:side, :side], patch)
 
 
+def test_places_without_a_patch_show_glass() -> None:
+    sheet = PatchSheet("sheet", patches(5, 20))
+    assert not sheet.tissue().tiles[0][1, 2]
+    np.testing.assert_array_equal(sheet.read_tile(0, 1, 2), np.full((32, 32, 3), sheet.tissue().glass_rgb))
+
+
 @pytest.mark.parametrize("side", [9, 20, 28, 31, 100, 250])
 def test_what_is_added_is_the_reflection_at_the_edge(side: int) -> None:
     (patch,) = tile = patches(1, side)

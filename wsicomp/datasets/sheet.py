@@ -53,7 +53,12 @@ class PatchSheet:
         return TissueMask((tiles,), rule={"method": "patches"})
 
     def read_tile(self, level: int, row: int, col: int) -> NDArray[np.uint8]:
-        """One patch, (tile_size, tile_size, 3) uint8."""
-        patch = self.patches[row * self.cols + col]
+        """Give one patch, (tile_size, tile_size, 3) uint8; the places left over in the last row show plain glass."""
+        index = row * self.cols + col
+        if index >= len(self.patches):
+            tile = np.empty((self.tile_size, self.tile_size, 3), np.uint8)
+            tile[...] = TissueMask(()).glass_rgb
+            return tile
+        patch = self.patches[index]
         missing = self.tile_size - patch.shape[0]
         return np.pad(patch, ((0, missing), (0, missing), (0, 0)), mode="reflect") if missing else patch

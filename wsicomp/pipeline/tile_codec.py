@@ -26,7 +26,7 @@ from wsicomp.errors import ConfigError, ModelError, StoreError, WeightsMismatch
 from wsicomp.models.device import in_threads
 from wsicomp.models.registry import LoadedModel, load_model
 from wsicomp.models.shipped import find_shipped
-from wsicomp.pipeline.transforms import Transform, check_quality, load_codec
+from wsicomp.pipeline.transforms import Transform, load_codec
 from wsicomp.store.schema import LatentDtype, StoreHeader
 from wsicomp.store.tiles import completed, stored_size
 
@@ -171,6 +171,16 @@ class TileCodec:
         """Digest of the entropy model, as stores name it; None where there is none."""
         return None if self.entropy is None else self.entropy.digest
 
+    def nearest_quality(self, quality: float) -> float:
+        """Return the quality nearest to one that is asked for, among those that a store can write.
+
+        Raises
+        ------
+        ConfigError
+            If the model has no such quality.
+        """
+        return self._transform.nearest_quality(quality)
+
     def latent_elements(self, tile_size: int) -> int:
         """Elements of the latent of one tile."""
         return self.channels * (tile_size >> self.depth) ** 2
@@ -269,7 +279,7 @@ class TileCodec:
             raise ValueError(f"qualities {quality.shape} for {count} tiles")
         if self.quality is not None:
             for value in np.unique(quality):
-                check_quality(float(value))
+                self.nearest_quality(float(value))
         return quality.astype(np.float32, copy=False)
 
     def _encode(self, tiles: Tensor, quality: Tensor, inside: Tensor) -> Tensor:

@@ -22,14 +22,13 @@ from wsicomp.codec.quantiser import LatentQuantiser
 from wsicomp.errors import ConfigError, ModelError
 from wsicomp.models.family import Codec
 from wsicomp.models.registry import LoadedModel, load_model
-from wsicomp.models.wsic import QUALITIES
 from wsicomp.store.quality import from_steps, to_steps
 from wsicomp.store.schema import LatentDtype
 
 if TYPE_CHECKING:
     from wsicomp.codec.entropy_model import EntropyModel
 
-__all__ = ["DEFAULT_QUALITY", "Transform", "check_quality", "codec_depths", "load_codec"]
+__all__ = ["DEFAULT_QUALITY", "Transform", "codec_depths", "load_codec"]
 
 DEFAULT_QUALITY = 4
 """The quality where none is asked for."""
@@ -80,12 +79,25 @@ class Transform:
         self.channels = network.latent_channels(depth)
         self.quality: float | None = None
         if network.qualities:
-            self.quality = check_quality(DEFAULT_QUALITY if quality is None else quality)
+            self.quality = self.nearest_quality(DEFAULT_QUALITY if quality is None else quality)
         self.entropy: EntropyModel | None = entropy_model(model, depth) if network.has_entropy_model else None
         self._depth = depth
         self._half = has_bfloat16(device)
         self._quantiser = LatentQuantiser(dtype, *network.latent_range(depth))
         self.latent_dtype: LatentDtype = self._quantiser.dtype
+
+    def nearest_quality(self, quality: float) -> float:
+        """Return the quality nearest to one that is asked for, among those that a store can write.
+
+        Raises
+        ------
+        ConfigError
+            If the network has no such quality.
+        """
+        highest = self._network.qualities - 1
+        if not 0 <= quality <= highest:
+            raise ConfigError(f"quality {quality:g} is unknown; this model has qualities 0 to {highest}")
+        return from_steps(to_steps(quality))
 
     def encode(self, x: Tensor, quality: Tensor, inside: Tensor) -> Tensor:
         """Encode pictures (N, 3, T, T) float32 in [0, 1] to latents (N, C, T/2^d, T/2^d) of the stored type.
@@ -111,19 +123,6 @@ class Transform:
 
     def _dequantised(self, symbols: Tensor) -> Tensor:
         return self._quantiser.dequantise(symbols).contiguous(memory_format=torch.channels_last)
-
-
-def check_quality(quality: float) -> float:
-    """Return a quality that `wsic` has: 0 to 7, in steps of 1/16.
-
-    Raises
-    ------
-    ConfigError
-        If it is none.
-    """
-    if not 0 <= quality <= QUALITIES - 1:
-        raise ConfigError(f"quality {quality:g} is unknown; this model has qualities 0 to {QUALITIES - 1}")
-    return from_steps(to_steps(quality))
 
 
 def load_codec(source: str | Path) -> LoadedModel:

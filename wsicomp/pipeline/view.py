@@ -27,7 +27,6 @@ from PIL import Image
 from wsicomp.errors import ConfigError, StoreCorrupt, StoreError
 from wsicomp.geometry import Tile
 from wsicomp.pipeline.tile_codec import TileCodec
-from wsicomp.pipeline.transforms import check_quality
 from wsicomp.store.reader import StoreReader
 from wsicomp.store.tiles import Glass, Latent, Picture
 
@@ -304,7 +303,7 @@ def read_ready(reader: StoreReader, codec: TileCodec, level: int, row: int, col:
             return picture.pixels()
         case Latent() as latent:
             try:
-                return Latent(latent.values, None if latent.quality is None else check_quality(latent.quality))
+                return Latent(latent.values, None if latent.quality is None else codec.nearest_quality(latent.quality))
             except ConfigError as error:
                 place = f"{reader.path}: level {level}, tile row {row}, col {col}"
                 raise StoreCorrupt(f"{place}: {error}; restore it") from error

@@ -36,7 +36,7 @@ check: setup  ## Lint, types, import direction, and what the pages say of comman
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest tests/test_docs.py
+	$(BIN)/python -m pytest tests/test_docs.py tests/test_docs_figures.py
 
 docs: setup  ## Write the command reference, docs/commands.md, anew
 	$(BIN)/python -m tests.reference

@@ -1,19 +1,17 @@
-"""The pages are right about what can be seen without running anything: commands, options, links, figures, length.
+"""The pages are right about what can be seen without running anything: commands, options, links, length.
 
-`test_docs_run.py` runs their blocks.
+`test_docs_run.py` runs their blocks, and `test_docs_figures.py` holds their figures against the results.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks.rd.summary import RESULTS, summary
 from tests.docs_pages import BLOCKS, PAGES, REASONS, ROOT, Block
 from tests.reference import PAGE, commands, names, options, render
 
@@ -146,31 +144,3 @@ def anchors(page: Path) -> set[str]:
     """Anchors of a page's headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.+)$", prose(page), re.M)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
-
-
-def test_the_tables_of_rates_are_those_of_the_results() -> None:
-    rows = summary(json.loads(RESULTS.read_text(encoding="utf-8"))).splitlines()
-    assert "\n".join(rows) in (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
-    shown = [line for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if line.count("|") > 8]
-    assert len(shown) > 6
-    assert set(shown) <= set(rows)
-
-
-def test_the_sizes_of_the_whole_slide_are_those_of_the_results() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for row in results("demo.json")[2:]:
-        assert f"{row['store_bytes']:,}" in readme
-        assert f"{100 * row['ratio_to_source']:.0f} %" in readme
-    study = (ROOT / "docs" / "study.md").read_text(encoding="utf-8")
-    for row in results("demo-perticarari2023.json"):
-        sizes = f"{row['bits_per_pixel']:.3f} | {row['store_bytes']:,} | {row['ratio_to_source']:.2f}"
-        quality = f"{row['psnr_db']:.2f} | {row['ssim']:.3f} | {row['ms_ssim']:.3f}"
-        assert f"| {row['depth']} | {100 * row['element_ratio']:.2f} % | {sizes} | {quality} |" in study
-
-
-def results(name: str) -> list[dict[str, Any]]:
-    """Rows of a result of the demo."""
-    rows: list[dict[str, Any]] = json.loads((ROOT / "benchmarks" / "results" / name).read_text(encoding="utf-8"))[
-        "rows"
-    ]
-    return rows

@@ -38,8 +38,8 @@ CodecAt = Callable[[int], TileCodec]
 GLASS = frozenset((0, row, col) for row in range(3) for col in range(10))
 
 
-@pytest.mark.parametrize(("tissue", "size"), [(0, 8), (1, 8), (130, 8), (320, 20), (10**6, MOST_TILES - LEAST_TILES)])
-def test_a_sample_is_a_sixteenth_within_bounds(tissue: int, size: int) -> None:
+@pytest.mark.parametrize(("tissue", "size"), [(0, 4), (1, 4), (130, 4), (640, 20), (10**6, MOST_TILES - LEAST_TILES)])
+def test_a_sample_is_a_share_within_bounds(tissue: int, size: int) -> None:
     assert sample_size(tissue) == size
 
 

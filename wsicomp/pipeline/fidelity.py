@@ -5,7 +5,7 @@
     finished store -> the same tiles, decoded as a reader decodes them -> PSNR, MS-SSIM, errors of Y, Cb and Cr
                                                                        -> a line where these are not those of tissue
 
-A sample is at most a sixteenth of the tissue tiles, but for small slides, so that it costs little beside the encoding.
+A sample is one in 32 tissue tiles, but for small slides, so that it costs little beside the encoding.
 What this does not do: it promises nothing for tiles outside the sample; `floor` does.
 """
 
@@ -36,9 +36,9 @@ from wsicomp.store.reader import StoreReader
 __all__ = ["Fidelity", "SampledSource", "measured"]
 
 MOST_TILES = 64
-LEAST_TILES = 8
-SHARE = 16
-"""One in so many tissue tiles is sampled, within these two bounds; of glass tiles, an eighth as many."""
+LEAST_TILES = 4
+SHARE = 32
+"""One in so many tissue tiles is sampled, within these two bounds; of glass tiles, the least."""
 
 FAR_BELOW_DB = 3.0
 """Decibels by which a mean PSNR must fall short of tissue's before a user is told."""

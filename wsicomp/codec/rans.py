@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from wsicomp.codec.entropy_model import EntropyModel
 from wsicomp.codec.kernels import MAGNITUDES, decode_latent, find_spans, push_spans
 from wsicomp.codec.scales import as_int16
-from wsicomp.codec.sealed import seal, unseal
+from wsicomp.codec.sealed import CHECKSUM_BYTES, seal, unseal
 from wsicomp.errors import LatentError
 
 __all__ = ["decode", "encode"]
@@ -82,9 +82,9 @@ def decode(
         If the shape is not of the model's channels.
     """
     _check_channels(shape, model)
-    body = unseal(data)
-    if len(body) < CLASS_BYTES + STATE_BYTES:
+    if len(data) < CLASS_BYTES + STATE_BYTES + CHECKSUM_BYTES:
         raise LatentError(f"a coded latent of {len(data)} bytes is cut short")
+    body = unseal(data)
     tile_class = body[0]
     if tile_class >= model.scales.classes:
         raise LatentError(f"a coded latent is of class {tile_class}, which its entropy model does not have")

@@ -9,7 +9,7 @@ import google_crc32c
 
 from wsicomp.errors import LatentError
 
-__all__ = ["seal", "unseal"]
+__all__ = ["CHECKSUM_BYTES", "seal", "unseal"]
 
 CHECKSUM_BYTES = 4
 

@@ -2,10 +2,10 @@
 
     0         done
     1         crash: a defect of the program, or nobody reads its standard output any more
-    2         another command line mends it: an option, a value or a name that is unknown; settings that exclude one
-              another or do not fit the slide; an output that exists already or cannot stand there
-    3         an input or an output is at fault: a file that is missing, unreadable, damaged or of another kind; a disk
-              that refuses; in a batch with --skip-errors, any slide that failed
+    2         another command line mends it: an option or a value that is unknown; settings that exclude one another or
+              do not fit the slide; an output that exists already or cannot stand there
+    3         an input or an output is at fault: a file, or weights, that are missing, unreadable, damaged or of another
+              kind; a disk that refuses; in a batch with --skip-errors, any slide that failed
     4         a promise was not kept: a gate of `evaluate`, a target of `encode` that the slide cannot reach
     130, 143  ended by SIGINT or SIGTERM
 

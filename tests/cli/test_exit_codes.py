@@ -92,12 +92,19 @@ MENDED_BY_ANOTHER_COMMAND_LINE = {
 }
 FILE_AT_FAULT = {
     "info": ["info none.svs", "info none.zarr", "info TEXT", "info EMPTY"],
-    "encode": ["encode none.svs", "encode TEXT", "encode SLIDE none.svs --skip-errors -o out --depth 4"],
+    "encode": [
+        "encode none.svs",
+        "encode TEXT",
+        "encode --list none.csv",
+        "encode --list TEXT",
+        "encode SLIDE --model nope",
+        "encode SLIDE none.svs --skip-errors -o out --depth 4",
+    ],
     "status": ["status EMPTY", "status none"],
     "decode": ["decode none.zarr -o out.png", "decode SLIDE -o out.png", "decode DAMAGED -o out.png"],
     "verify": ["verify none.zarr", "verify SLIDE", "verify DAMAGED", "verify STORE DAMAGED"],
     "evaluate": ["evaluate none.csv --classifier CLASSIFIER", "evaluate PATCHES --classifier TEXT"],
-    "models": [],
+    "models": ["models nope"],
     "train autoencoder": ["train autoencoder --data none -o run"],
     "train codec": ["train codec --data none -o run", "train codec --data PATCHES --from TEXT -o run"],
     "train classifier": ["train classifier --data none -o run"],

@@ -136,7 +136,7 @@ def test_a_slurm_task_that_is_given_one_slide_does_it(cli: Cli, slide: Path, mon
 def test_refusals(cli: Cli, csv: Path, slide: Path, tmp_path: Path) -> None:
     fails(cli, tmp_path, 2, ("--list", "exclude each other"), slide, "--list", csv, *OPTIONS)
     fails(cli, tmp_path, 2, ("no slides", "--list"), *OPTIONS)
-    fails(cli, tmp_path, 2, ("none.csv", "no such file"), "--list", tmp_path / "none.csv", *OPTIONS)
+    fails(cli, tmp_path, 3, ("none.csv", "no such file"), "--list", tmp_path / "none.csv", *OPTIONS)
     fails(cli, tmp_path, 2, ("part 3/2", "1/4"), "--list", csv, "--part", "3/2", *OPTIONS)
     fails(cli, tmp_path, 3, ("wsicomp-status",), tmp_path, command="status")
     (tmp_path / "c.svs").unlink()

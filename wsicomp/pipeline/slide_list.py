@@ -14,7 +14,7 @@ import math
 from pathlib import Path
 
 from wsicomp.disk import explain
-from wsicomp.errors import ConfigError, SlideError
+from wsicomp.errors import ConfigError, DataError, SlideError
 from wsicomp.pipeline.batch import Job, check_stores, store_suffix
 
 __all__ = ["COLUMNS", "read_slide_list"]
@@ -42,8 +42,10 @@ def read_slide_list(
 
     Raises
     ------
+    DataError
+        If the CSV cannot be read, or has other columns or a wrong number.
     ConfigError
-        If the CSV cannot be read, has other columns, a wrong number, or two slides for one store.
+        If two slides have one store, or a store cannot stand where it would.
     SlideError
         If a slide is not there.
     """
@@ -56,18 +58,18 @@ def read_slide_list(
             check_header(path, header)
             lines = [(rows.line_num, fields) for fields in rows if any(field.strip() for field in fields)]
     except FileNotFoundError:
-        raise ConfigError(f"{path}: there is no such file; check the path") from None
+        raise DataError(f"{path}: there is no such file; check the path") from None
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {explain(error)}") from error
+        raise DataError(f"{path}: cannot be read: {explain(error)}") from error
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"{path}: is no CSV file in UTF-8; save it as one") from error
+        raise DataError(f"{path}: is no CSV file in UTF-8; save it as one") from error
     if not lines:
-        raise ConfigError(f"{path}: names no slide; give one row for each")
+        raise DataError(f"{path}: names no slide; give one row for each")
     jobs = []
     for number, fields in lines:
         where = f"{path} line {number}"
         if len(fields) != len(header):
-            raise ConfigError(f"{where}: has {len(fields)} fields and the header {len(header)}; quote commas in names")
+            raise DataError(f"{where}: has {len(fields)} fields and the header {len(header)}; quote commas in names")
         row = {name: field.strip() for name, field in zip(header, fields, strict=True)}
         jobs.append(job_of(row, where, path.parent, output, store_suffix(zipped)))
         if check_slides and not jobs[-1].slide.is_file():
@@ -77,17 +79,15 @@ def read_slide_list(
 
 
 def check_header(path: Path, header: list[str]) -> None:
-    """Raise ConfigError unless the columns are some of `COLUMNS`, each once, `slide` among them."""
+    """Raise DataError unless the columns are some of `COLUMNS`, each once, `slide` among them."""
     known = ", ".join(COLUMNS)
     for name in header:
         if name not in COLUMNS:
-            raise ConfigError(
-                f"{path}: column '{name}' is unknown; the columns are {known}, of which slide is required"
-            )
+            raise DataError(f"{path}: column '{name}' is unknown; the columns are {known}, of which slide is required")
     if "slide" not in header:
-        raise ConfigError(f"{path}: has no column slide; the columns are {known}, the first line names them")
+        raise DataError(f"{path}: has no column slide; the columns are {known}, the first line names them")
     if len(set(header)) != len(header):
-        raise ConfigError(f"{path}: has a column twice; the columns are {known}")
+        raise DataError(f"{path}: has a column twice; the columns are {known}")
 
 
 def job_of(row: dict[str, str], where: str, folder: Path, output: Path | None, suffix: str) -> Job:
@@ -95,11 +95,11 @@ def job_of(row: dict[str, str], where: str, folder: Path, output: Path | None, s
 
     Raises
     ------
-    ConfigError
+    DataError
         If the row names no slide, its mpp is no number above 0, or its output is a store of the other kind.
     """
     if not row["slide"]:
-        raise ConfigError(f"{where}: names no slide")
+        raise DataError(f"{where}: names no slide")
     slide = folder / row["slide"]
     mpp = None
     if text := row.get("mpp"):
@@ -108,12 +108,12 @@ def job_of(row: dict[str, str], where: str, folder: Path, output: Path | None, s
         except ValueError:
             mpp = math.nan
         if not 0 < mpp < math.inf:
-            raise ConfigError(f"{where}: mpp '{text}' is no number of micrometres per pixel above 0")
+            raise DataError(f"{where}: mpp '{text}' is no number of micrometres per pixel above 0")
     if not (own := row.get("output")):
         return Job(slide, (output or slide.parent) / (slide.stem + suffix), mpp)
     store = folder / own
     if not own.endswith((".zarr", ".zarr.zip")):
         store = store / (slide.stem + suffix)
     elif not own.endswith(suffix):
-        raise ConfigError(f"{where}: a store of this kind ends in {suffix}")
+        raise DataError(f"{where}: a store of this kind ends in {suffix}")
     return Job(slide, store, mpp)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from wsicomp.cli import encode_options as asked
 from wsicomp.cli.console import emit, log, progress_bar, say
 from wsicomp.cli.encoded import line_of, record_of
+from wsicomp.cli.estimate import estimate
 from wsicomp.cli.options import DeviceOption, JsonOption, LatentDtypeOption, ModelOption, OverwriteOption, QualityOption
 from wsicomp.cli.signals import deferred
 from wsicomp.progress import Progress
@@ -47,6 +48,7 @@ def encode(
     overwrite: OverwriteOption = False,
     resume: asked.ResumeOption = False,
     skip_errors: asked.SkipErrorsOption = False,
+    dry_run: asked.DryRunOption = False,
     part: asked.PartOption = None,
     scheduler: asked.SchedulerOption = None,
     workers: asked.WorkersOption = 4,
@@ -105,6 +107,8 @@ def encode(
     )
     own = _part(part, len(planned))
     jobs = planned if own is None else own.of(planned)
+    if dry_run:
+        return estimate(jobs, settings, choice, json=json)
 
     def warn(message: str) -> None:
         log(f"wsicomp: warning: {message}")

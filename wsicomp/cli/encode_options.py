@@ -160,6 +160,14 @@ ResumeOption = Annotated[
     bool,
     typer.Option("--resume", help="Skip complete stores; make partial or damaged ones again.", rich_help_panel=WRITE),
 ]
+DryRunOption = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Print what would be written, in about how many bytes and seconds, and write nothing.",
+        rich_help_panel=WRITE,
+    ),
+]
 SkipErrorsOption = Annotated[
     bool,
     typer.Option(

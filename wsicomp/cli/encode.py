@@ -59,7 +59,7 @@ def encode(
 ) -> int:
     """Encode slides into latent stores, each whole or not there at all.
 
-    With --min-psnr, --min-ms-ssim or --keep-prediction no tissue tile of any level is below that floor: one that would
+    With --min-psnr, --min-ms-ssim or --keep-prediction no tile of any level is below that floor: one that would
     be is coded again at higher qualities, and then as JPEG XL, at the last lossless.
 
     With --bits-per-pixel, --psnr or --max-bytes a sample of each slide's tiles picks its depth and quality.

@@ -111,6 +111,8 @@ def test_the_command_and_the_function_make_the_same_store(tissue_svs: Path, tmp_
     assert (again.seconds, again.tiles) == (0.0, encoded.tiles)
     with pytest.raises(ConfigError, match="exclude each other"):
         wsicomp.encode(tissue_svs, store, resume=True, overwrite=True)
+    with pytest.raises(ConfigError, match="are for one machine"):
+        wsicomp.encode(tissue_svs, store, scheduler="tcp://127.0.0.1:1", on_damage="mark")
     with pytest.raises(ConfigError, match="lies inside the store"):
         wsicomp.encode(tissue_svs, tmp_path / "a.zarr/inner.zarr", depth=4)
 

@@ -147,6 +147,8 @@ def encode(
 
     if overwrite and resume:
         raise ConfigError("overwrite and resume exclude each other: replace the store, or keep a complete one")
+    if scheduler is not None and (stage is not None or on_damage == "mark"):
+        raise ConfigError("stage and on_damage='mark' are for one machine; leave them out, or the scheduler")
     threshold = DEFAULT_TISSUE_THRESHOLD if tissue_threshold is None else tissue_threshold
     settings = EncodeSettings(
         model=model,

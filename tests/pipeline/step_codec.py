@@ -7,7 +7,9 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from wsicomp.errors import ConfigError
 from wsicomp.pipeline.tile_codec import TileCodec
+from wsicomp.store.quality import from_steps, to_steps
 from wsicomp.store.tiles import completed, stored_size
 
 BLOCK = 4
@@ -42,6 +44,11 @@ class StepCodec:
 
     def check_tile_size(self, tile_size: int) -> None:
         assert tile_size % BLOCK == 0
+
+    def nearest_quality(self, quality: float) -> float:
+        if not 0 <= quality <= 7:
+            raise ConfigError(f"quality {quality:g} is unknown; this model has qualities 0 to 7")
+        return from_steps(to_steps(quality))
 
     def encode(
         self, tiles: NDArray[np.uint8], *, quality: NDArray[np.float32] | None = None, sizes: Any = None

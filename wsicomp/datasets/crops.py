@@ -252,7 +252,7 @@ def refocus(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.ui
 def through_jpeg(image: NDArray[np.uint8], kind: str, quality: int) -> NDArray[np.uint8]:
     """Code (H, W, 3) uint8 as JPEG of one of `JPEG_KINDS` and of a quality from 1 to 100, and decode it."""
     stream = BytesIO()
-    # Of red, green and blue each by itself, a stream is marked so that decoders do not take them for YCbCr.
+    # A stream that holds red, green and blue as they are is marked, so that decoders do not take them for YCbCr.
     colours: dict[str, Any] = {"keep_rgb": True} if kind == "RGB" else {"subsampling": kind}
     Image.fromarray(np.ascontiguousarray(image)).save(stream, "JPEG", quality=quality, **colours)
     return np.asarray(Image.open(stream))

@@ -1,9 +1,10 @@
-"""Many slides into many stores: which store each slide becomes, what is skipped, what failed.
+"""Encodes many slides into many stores: chooses each store, skips what is done, and reports what failed.
 
-inputs, output -> plan -> [Job(slide, store)] -> for each: probe in a child process -> encode -> Outcome
+    inputs, output -> plan -> [Job(slide, store)] -> for each: open_source -> encode_within -> Outcome
 
 `slide_list` makes the jobs of a CSV file instead, `part` takes one machine's part of them, and `status` writes down how
-they end.
+they end. What this does not do: it reads no tile in this process, because `open_source` reads in another one, so that a
+damaged slide fails alone; and it retries no slide that failed.
 """
 
 from __future__ import annotations
@@ -43,12 +44,12 @@ __all__ = [
 ]
 
 LIMIT_TRIES = 4
-"""How often a slide is encoded to come under a limit of bytes."""
+"""A slide is encoded so many times at most to come under a limit of bytes."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One slide and the store that it is to become; `mpp` where this slide has one of its own to be encoded at."""
+    """Names one slide, the store that it is to become, and `mpp` where it is encoded at a resolution of its own."""
 
     slide: Path
     store: Path
@@ -57,7 +58,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one job ended; `encoded` is there unless it failed, `error` only then."""
+    """Says how one job ended; `encoded` is there unless it failed, `error` only then."""
 
     job: Job
     status: Literal["ok", "skipped", "failed"]
@@ -106,7 +107,7 @@ def plan(inputs: Sequence[Path], output: Path | None, *, recursive: bool = False
 
 
 def store_suffix(zipped: bool) -> str:
-    """How the name of a store ends."""
+    """Return how the name of a store ends."""
     return ".zarr.zip" if zipped else ".zarr"
 
 
@@ -158,11 +159,11 @@ def run(
     engine
         Gives what encodes a job's slide in place of this process; None is this process.
     started
-        Told of each job when its turn comes.
+        Is told of each job when its turn comes.
     progress
         Gives the progress to report on for a job.
     warn
-        Told of what a user should know although it is no error.
+        Is told of what a user should know although it is no error.
     """
     resume = settings.existing == "resume"
     for job, following in itertools.zip_longest(jobs, jobs[1:]):
@@ -214,7 +215,7 @@ def encode_within(
     Raises
     ------
     StoreTooLarge
-        If it still is after some tries.
+        If the store still is too large after `LIMIT_TRIES` tries.
     """
     sampled = SampledSource(slide, slide.tissue())
     too_large: StoreTooLarge | None = None

@@ -1,16 +1,16 @@
-"""Slides encoded by a Dask cluster: each row of shards on whichever worker is free, the store committed once, here.
+"""Encodes slides on a Dask cluster: each free worker takes a row of shards, and the client commits the store.
 
-    client   StoreWriter: lock, partial store, tissue, colour profile --share--> one task for each row of shards
+    client   StoreWriter: lock, partial store, tissue, colour profile --send--> one task for each row of shards
     worker   opens slide and codec (kept for the next task) -> encode_rows -> shard files into the partial store
              <- RowDone: size and SHA-256 of every file, quality and fidelity where there is a floor
     client   adopts the shards, checks that all are there and as they were written, commits
 
 The scheduler and the workers are Dask's own, started by whatever starts processes on the cluster. Client and workers
-need the same wsicomp, the slide under the same path, and the store's folder on storage that all of them share. A worker
-that dies costs its row, which another does again, to the same bytes. An error that doing it again cannot mend, such as
-a damaged tile, ends the slide at once.
+need the same wsicomp, the slide under the same path, and the store's folder on storage that all of them share. When a
+worker dies, another encodes its row again, to the same bytes. An error that another try cannot mend, such as a damaged
+tile, ends the slide at once.
 
-What it does not do: it starts no cluster, and chooses no codec; a target's sample is encoded by the client.
+What it does not do: it starts no cluster, and it chooses no codec; the client encodes the sample that a target needs.
 """
 
 from __future__ import annotations
@@ -46,28 +46,35 @@ if TYPE_CHECKING:
 __all__ = ["Cluster", "RowDone", "encode_row"]
 
 CONNECT_S = 10.0
-"""Seconds that a scheduler has to answer."""
+"""A scheduler has so many seconds to answer."""
 
 POLL_S = 0.5
-"""Seconds after which a signal is noticed while no row is done."""
+"""The client looks for a signal every so many seconds while no row is done."""
 
 RETRIES = 3
-"""How often a row is done again after an error that may pass, such as one of shared storage."""
+"""A row is tried so many times again after an error that may pass, such as one of shared storage."""
 
 KEPT = 2
-"""Slides, and codecs, that a worker keeps open."""
+"""A worker keeps so many slides open, and so many codecs."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class RowTask:
-    """One row of shards of one slide, and all that a worker must know to encode it.
+    """Holds one row of shards of one slide, and all that a worker must know to encode it.
 
     Parameters
     ----------
     slide, modified_ns
-        Absolute path of the slide, and when the file was last changed, so that no worker takes it for an older one.
+        Absolute path of the slide, and when the file was last changed in nanoseconds since 1970, so that no worker
+        takes it for an older one.
+    settings
+        What is asked of the encoding.
+    store
+        The partial store that the shards go into.
+    row
+        The row of shards, and where it holds tissue.
     """
 
     slide: Path
@@ -79,21 +86,21 @@ class RowTask:
 
 @dataclass(frozen=True)
 class RowDone:
-    """What became of a row: its shards, or an error that another try would meet again."""
+    """Says what became of a row: its shards, or an error that another try would meet again."""
 
     shards: tuple[WrittenShard, ...] = ()
     error: WsicompError | None = None
 
 
 class Cluster:
-    """Context manager that holds the connection to a scheduler.
+    """Holds the connection to a scheduler; a context manager.
 
     Parameters
     ----------
     address
-        Of the scheduler, such as "tcp://10.0.0.1:8786".
+        Address of the scheduler, such as "tcp://10.0.0.1:8786".
     warn
-        Told when there is no worker yet.
+        Is told when there is no worker yet.
     """
 
     def __init__(self, address: str, warn: Callable[[str], None] = lambda message: None) -> None:
@@ -189,7 +196,7 @@ class ClusterEngine:
                     progress(done, total)
                 pending -= finished
         finally:
-            # Those that run go on to their end, but find no store to write into.
+            # Rows that are being encoded go on to their end, but find no store to write into.
             if pending and self._client.status == "running":
                 self._client.cancel(list(pending), force=True)
 
@@ -241,7 +248,7 @@ def quiet() -> None:
 
 
 class Kept:
-    """The last few values of a kind, so that the next task of a process finds them made.
+    """Keeps the last few values of a kind, so that the next task of a process finds them made.
 
     Parameters
     ----------
@@ -297,7 +304,7 @@ def encode_row(task: RowTask) -> RowDone:
 
 
 def coder_key(task: RowTask) -> Hashable:
-    """All that a codec and its floor depend on."""
+    """Return all that a codec and its floor depend on."""
     header = task.store.header
     floor = None if header.floor is None else tuple(sorted(header.floor.items()))
     codec = header.weights_sha256, header.depth, header.quality, header.latent_dtype

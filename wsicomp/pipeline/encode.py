@@ -50,7 +50,7 @@ __all__ = [
 ]
 
 ZIP_FILE_BYTES = 256
-"""Of each file in a zip archive, its two headers, at most."""
+"""The two headers of a file in a zip archive take at most so many bytes."""
 
 
 @dataclass(frozen=True)

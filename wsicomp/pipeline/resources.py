@@ -1,8 +1,10 @@
-"""What an encoding may use of the machine: threads that read, and memory.
+"""Bounds what an encoding may use of the machine: threads that read, and memory.
 
-memory in use when work begins
-+ three shards of latents (one filled, one written, one being made into bytes)
-+ tiles read ahead + the reader process + what the network's threads work with      <= the bound
+    memory in use when work begins
+    + three shards of latents (one filled, one written, one being made into bytes)
+    + tiles read ahead + the reader process + what the network's threads work with      <= the bound
+
+What this does not do: it watches no process while it runs; the bound holds because of what is read ahead.
 """
 
 from __future__ import annotations
@@ -24,15 +26,17 @@ from wsicomp.store.schema import StoreHeader
 __all__ = ["Resources", "parse_bytes"]
 
 SHARDS = 3
+"""So many shards of latents are in memory at once."""
+
 THREAD_BYTES = 64 * 2**20
-"""Of each thread of the network, at two tiles of 256 px; measured, with room to spare."""
+"""Each thread of the network works in so many bytes, at two tiles of 256 px; measured, with room to spare."""
 
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 @dataclass(frozen=True)
 class Resources:
-    """Bounds of one process.
+    """Bounds what one process may use.
 
     Parameters
     ----------
@@ -46,7 +50,7 @@ class Resources:
     memory_bytes: int | None = None
 
     def window(self, codec: TileCodec, header: StoreHeader) -> int:
-        """How many tiles may be read ahead of the network.
+        """Return how many tiles may be read ahead of the network.
 
         Raises
         ------
@@ -75,7 +79,7 @@ def parse_bytes(text: str) -> int:
     Raises
     ------
     ConfigError
-        If it is none.
+        If the text is no amount of memory.
     """
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?", text.strip(), re.IGNORECASE)
     if found is None:

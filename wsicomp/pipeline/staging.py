@@ -1,8 +1,9 @@
-"""Slides copied from slow storage into a local folder before they are read; the next one while one is encoded.
+"""Copies slides from slow storage into a local folder before they are read, the next one while one is encoded.
 
     slide -> copy (one thread, a slide ahead) -> local copy -> read by whoever asked -> removed
 
-OpenSlide reads a slide in thousands of small pieces, each a journey over the network; a copy is one long read.
+A reader takes a slide in thousands of small pieces, and each is a request to the storage; a copy is one long read.
+What this does not do: it does not look whether there is room, and it copies no slide that is more than one file.
 """
 
 from __future__ import annotations
@@ -22,16 +23,16 @@ from wsicomp.errors import ConfigError, SlideError
 __all__ = ["Stage"]
 
 MANY_FILES = frozenset({".mrxs", ".vms", ".vmu", ".dcm"})
-"""Slides that are more than the file that names them; they are read where they are."""
+"""Slides with these endings are more than one file; they are read where they are."""
 
 
 class Stage:
-    """Context manager over a folder of its own inside a local one; removed with all that is in it at the end.
+    """Holds copies in a folder of its own inside a local one, and removes it at the end; a context manager.
 
     Parameters
     ----------
     folder
-        Where there is room for two slides.
+        Local folder with room for two slides.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -67,7 +68,7 @@ class Stage:
 
     @contextlib.contextmanager
     def local(self, slide: Path) -> Iterator[Path]:
-        """Path of the slide's copy while the context is open; the slide itself if it is not one file.
+        """Give the path of the slide's copy while the context is open, or the slide itself if it is not one file.
 
         Raises
         ------

@@ -1,11 +1,12 @@
-"""The depth and quality that meet a target: so many bits per pixel, so much PSNR, or at most so many bytes.
+"""Chooses the depth and quality that meet a target: so many bits per pixel, so much PSNR, or at most so many bytes.
 
     a sample of the slide's own tissue tiles -> for each depth, the quality that meets the target, by bisection
                                              -> of those, the depth that is best: most PSNR for a rate, fewest bytes
                                                 for a PSNR
 
-A rate is one of the whole store: of real bytes, with headers, index and metadata, over the pixels of the pyramid's
-base. What a sample promises, a slide need not keep to the byte; `encode_source` holds a limit of bytes strictly.
+A rate counts the whole store: its real bytes, with headers, index and metadata, over the pixels of the pyramid's base.
+The sample only predicts, so a store may differ from its target. What this does not do: it enforces no limit of bytes;
+`encode_source` does, and `batch` then asks for a `tighter` choice.
 """
 
 from __future__ import annotations
@@ -36,34 +37,35 @@ __all__ = ["CodecChoice", "FixedCodec", "TargetedCodec", "choose", "codec_choice
 DEFAULT_DEPTH = 3
 
 SAMPLE_TILES = 32
+
 CAUTION = 0.98
-"""Of the bytes left, what a second try aims at."""
+"""A second try aims at this share of what the first one shows to be right."""
 
 INDEX_BYTES = 16
-"""Of a tile, in its shard's index."""
+"""The index of a shard takes so many bytes for each tile."""
 
 METADATA_BYTES, LEVEL_BYTES = 3200, 1100
-"""Of a store and of each of its levels: JSON, masks and manifest, about."""
+"""A store takes about so many bytes for JSON, masks and manifest, and each of its levels about so many more."""
 
 FINEST = to_steps(QUALITIES - 1)
 
 
 class CodecChoice(Protocol):
-    """How slides get their codec."""
+    """Chooses the codec of each slide."""
 
     def codec_for(self, source: TileSource) -> TileCodec:
-        """Codec that a source is to be encoded with."""
+        """Return the codec that a source is to be encoded with."""
 
     def made(self, header: StoreHeader, store_bytes: int, source: TileSource) -> bool:
-        """Whether a complete store of a source is one that this choice could have made."""
+        """Tell whether a complete store of a source is one that this choice could have made."""
 
     def tighter(self, made_bytes: int) -> Self:
-        """Choice to try next, where a store of this one came out larger than the limit."""
+        """Return the choice to try next, where a store of this one came out larger than the limit."""
 
 
 @dataclass(frozen=True)
 class FixedCodec:
-    """The same codec for every slide; a `CodecChoice`."""
+    """Gives every slide the same codec; a `CodecChoice`."""
 
     codec: TileCodec
 
@@ -72,19 +74,19 @@ class FixedCodec:
         return self.codec
 
     def made(self, header: StoreHeader, store_bytes: int, source: TileSource) -> bool:
-        """Whether weights, depth, quality and type are the codec's."""
+        """Tell whether weights, depth, quality and type are the codec's."""
         codec = self.codec
         asked = codec.weights_sha256, codec.depth, codec.quality, codec.latent_dtype
         return asked == (header.weights_sha256, header.depth, header.quality, header.latent_dtype)
 
     def tighter(self, made_bytes: int) -> Self:
-        """Return the same: it has no limit."""
+        """Return the same choice, because there is no limit to come under."""
         return self
 
 
 @dataclass(frozen=True)
 class TargetedCodec:
-    """A codec for each slide, chosen so that its store meets a target; a `CodecChoice`.
+    """Chooses a codec for each slide so that its store meets a target; a `CodecChoice`.
 
     Parameters
     ----------
@@ -94,6 +96,8 @@ class TargetedCodec:
         What each store shall reach.
     depth
         The only depth to consider; None considers all.
+    device
+        Where the network runs; None leaves it where it is.
     aim
         Share of the target's bytes to aim at.
     """
@@ -112,21 +116,21 @@ class TargetedCodec:
         return choose(source, self.model, target, depth=self.depth, device=self.device)
 
     def made(self, header: StoreHeader, store_bytes: int, source: TileSource) -> bool:
-        """Whether these weights kept the limit, or, without one, would be set now as they were set then."""
+        """Tell whether the store is within the limit, or, without one, whether the choice would be the same today."""
         if self.target.max_bytes is None:
             return FixedCodec(self.codec_for(source)).made(header, store_bytes, source)
         within = store_bytes <= self.target.max_bytes and header.weights_sha256 == self.model.sha256
         return within and self.depth in (None, header.depth)
 
     def tighter(self, made_bytes: int) -> Self:
-        """Aim lower by what the sample promised too much."""
+        """Return a choice that aims lower by as much as the store came out too large."""
         share = 1.0 if self.target.max_bytes is None else self.target.max_bytes / made_bytes
         return replace(self, aim=self.aim * share * CAUTION)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Tiles (N, T, T, 3) uint8, and the rows and columns of pixels (N, 2) that lie on the slide."""
+    """Holds tiles (N, T, T, 3) uint8, and how many rows and columns of pixels (N, 2) of each lie on the slide."""
 
     tiles: NDArray[np.uint8]
     sizes: NDArray[np.int64]
@@ -134,7 +138,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Setting:
-    """A codec's quality in steps, and what it does to a sample, per tile in bytes and decibels."""
+    """Holds a codec's quality in steps, and its mean bytes and PSNR per tile of a sample."""
 
     codec: TileCodec
     steps: int
@@ -200,12 +204,12 @@ def choose(
 
 
 def draw_sample(source: TileSource, mask: TissueMask) -> Sample:
-    """Tissue tiles of all levels, evenly spaced.
+    """Read tissue tiles of all levels, evenly spaced.
 
     Raises
     ------
     ConfigError
-        If there are none.
+        If there is no tissue.
     """
     places = list(tissue_places(rows_of(source, mask)))
     if not places:
@@ -220,24 +224,24 @@ def draw_sample(source: TileSource, mask: TissueMask) -> Sample:
 
 
 def store_budget(source: TileSource, target: Target) -> float:
-    """Bytes that the whole store may have."""
+    """Return how many bytes the whole store may have."""
     base = source.levels[0]
     return target.max_bytes or (target.bits_per_pixel or 0.0) * base.width_px * base.height_px / 8
 
 
 def tile_budget(source: TileSource, mask: TissueMask, target: Target) -> float:
-    """Bytes that the stream of a tissue tile may have in the mean; below 0 where metadata alone are too much."""
+    """Return the mean bytes that a tissue tile's stream may have; below 0 where metadata alone are too much."""
     tiles = sum(int(level.sum()) for level in mask.tiles)
     return (store_budget(source, target) - fixed_bytes(source)) / tiles - INDEX_BYTES
 
 
 def fixed_bytes(source: TileSource) -> int:
-    """Bytes of a store without tiles, about."""
+    """Estimate the bytes of a store without tiles."""
     return METADATA_BYTES + LEVEL_BYTES * len(source.levels)
 
 
 def unreachable(source: TileSource, mask: TissueMask, target: Target, nearest: list[float]) -> str:
-    """Message of a target that no setting meets."""
+    """Say that no setting meets the target, and how near the nearest comes."""
     if target.psnr_db is not None:
         return f"{source.name}: {target.psnr_db:g} dB cannot be reached; the finest setting gives {max(nearest):.2f} dB"
     tiles = sum(int(level.sum()) for level in mask.tiles)
@@ -261,13 +265,13 @@ def measure(codec: TileCodec, sample: Sample, steps: int) -> Setting:
 
 
 def stream_bytes(codec: TileCodec, sample: Sample, steps: int) -> float:
-    """Mean bytes of a tile's stream at one quality."""
+    """Return the mean bytes of a tile's stream at one quality."""
     quality = np.full(len(sample.tiles), from_steps(steps), np.float32)
     return coded_bytes(codec, codec.encode(sample.tiles, quality=quality, sizes=sample.sizes))
 
 
 def coded_bytes(codec: TileCodec, latents: NDArray[np.int16]) -> float:
-    """Mean bytes of the streams of latents."""
+    """Entropy-code latents (N, C, h, w), and return the mean bytes of their streams."""
     from wsicomp.codec import rans
 
     if codec.entropy is None:
@@ -276,19 +280,19 @@ def coded_bytes(codec: TileCodec, latents: NDArray[np.int16]) -> float:
 
 
 def most_within(codec: TileCodec, sample: Sample, allowed: float) -> int | None:
-    """Highest quality, in steps, whose tiles cost at most `allowed` bytes in the mean; None if none does."""
+    """Find the highest quality, in steps, whose tiles take at most `allowed` bytes in the mean; None if none does."""
     return last_true(lambda steps: stream_bytes(codec, sample, steps) <= allowed)
 
 
 def least_reaching(codec: TileCodec, sample: Sample, psnr_db: float) -> int | None:
-    """Lowest quality, in steps, that reaches a mean PSNR; None if none does."""
+    """Find the lowest quality, in steps, that reaches a mean PSNR; None if none does."""
     below = last_true(lambda steps: measure(codec, sample, steps).psnr_db < psnr_db)
     found = 0 if below is None else below + 1
     return found if found <= FINEST else None
 
 
 def last_true(holds: Callable[[int], bool]) -> int | None:
-    """Highest quality, in steps, at which something holds that holds at all below it; None if it never does."""
+    """Find the highest quality, in steps, up to which a condition holds at every step; None if it holds at none."""
     low, high = -1, FINEST
     while low < high:
         middle = (low + high + 1) // 2

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 
 from wsicomp.classification.frozen import ChosenClassifier, choose_classifier
 from wsicomp.classification.guard import THRESHOLD, load_guard
+from wsicomp.datasets.labelled import LabelledTiles
 from wsicomp.datasets.patches import PatchTable
-from wsicomp.evaluation.data import table_data
 from wsicomp.evaluation.machine import describe_machine
 from wsicomp.evaluation.reconstruct import reconstruct
 from wsicomp.metrics.classification import predict
@@ -52,7 +52,7 @@ def main() -> None:
     chosen = choose_classifier(CLASSIFIER, CPU)
     second = choose_classifier(options.second, CPU) if options.second else None
     table = PatchTable.load(Path(os.environ["WSICOMP_DATA"]) / "lung", label_column="diagnosis")
-    tiles = table_data(table, chosen.classes, "test").tiles
+    tiles = LabelledTiles.load(table, chosen.classes, "test").tiles
     guard = load_guard(CLASSIFIER, CPU, tile_size=tiles.shape[1])
     rows = []
     for floor, qualities in ((None, PLAIN), (Floor(guard=guard), GUARDED)):

@@ -23,10 +23,10 @@ from skimage.color import hed_from_rgb
 from benchmarks.rd.tiles import TileSet
 from wsicomp.classification.frozen import TorchClassifier
 from wsicomp.classification.pixels import to_float_nchw
+from wsicomp.datasets.labelled import LabelledTiles
 from wsicomp.evaluation.classical import Codec
 from wsicomp.evaluation.fidelity import measure
 from wsicomp.evaluation.report import CALIBRATED_KEYS, STATISTICS
-from wsicomp.evaluation.study import StudyData
 from wsicomp.metrics.bootstrap import resample_groups, score_distributions
 from wsicomp.metrics.classification import score
 from wsicomp.models.classifier import StudyClassifier
@@ -148,7 +148,7 @@ class Judge:
         Number of resamples of the bootstrap over groups.
     """
 
-    def __init__(self, study: StudyData, classifier: str, resamples: int) -> None:
+    def __init__(self, study: LabelledTiles, classifier: str, resamples: int) -> None:
         model = load_model(classifier, family="classifier")
         assert isinstance(model.module, StudyClassifier)  # noqa: S101
         self._module = model.module

@@ -18,8 +18,8 @@ import skimage.data
 import tifffile
 from numpy.typing import NDArray
 
+from wsicomp.datasets.labelled import LabelledTiles
 from wsicomp.datasets.patches import PatchTable
-from wsicomp.evaluation.study import StudyData
 from wsicomp.slides import SourceSettings, open_source
 
 __all__ = ["SETS", "SourceJpegs", "TileSet", "load_set"]
@@ -62,7 +62,7 @@ class TileSet:
     name: str
     tiles: NDArray[np.uint8]
     about: str
-    study: StudyData | None = None
+    study: LabelledTiles | None = None
     source: SourceJpegs | None = None
     counterstain: int = EOSIN
 
@@ -99,7 +99,7 @@ def lung(data: Path, split: str, every: int) -> TileSet:
     table = PatchTable.load(data / "lung", label_column="diagnosis").select(split=split, classes=LUNG_CLASSES)
     table = PatchTable(table.name, table.patches[::every])
     tiles = np.stack(table.images())
-    study = StudyData("lung", tiles, table.labels(LUNG_CLASSES[1]), table.groups(), LUNG_CLASSES)
+    study = LabelledTiles("lung", tiles, table.labels(LUNG_CLASSES[1]), table.groups(), LUNG_CLASSES)
     about = f"{len(tiles)} lung patches, {split} split; stored as JPEG before, which codecs find again at high rates"
     return TileSet("lung", tiles, about, study, patch_jpegs(table, tiles))
 

@@ -10,9 +10,9 @@ from skimage.color import rgb2hed
 from benchmarks.rd.learned import StoreCodec
 from benchmarks.rd.measure import Bench, stain_densities
 from benchmarks.rd.tiles import DAB, EOSIN, TileSet, ihc, load_set
+from wsicomp.datasets.labelled import LabelledTiles
 from wsicomp.evaluation.classical import Coded
 from wsicomp.evaluation.reconstruct import reconstruct
-from wsicomp.evaluation.study import StudyData
 from wsicomp.pipeline.tile_codec import TileCodec
 
 CLASSIFIER = "perticarari2023-classifier-lung"
@@ -44,7 +44,7 @@ def tile_set() -> TileSet:
 @pytest.fixture(scope="module")
 def labelled(tile_set: TileSet) -> TileSet:
     groups = np.array(["a", "b", "c", "d"])
-    study = StudyData("made-up", tile_set.tiles, np.array([0, 1, 0, 1]), groups, ("no", "yes"))
+    study = LabelledTiles("made-up", tile_set.tiles, np.array([0, 1, 0, 1]), groups, ("no", "yes"))
     return replace(tile_set, study=study)
 
 

@@ -253,7 +253,7 @@ def test_a_place_that_cannot_be_written_is_found_before_the_work(
 ) -> None:
     (tmp_path / "taken").write_text("a file")
     asked: list[str] = []
-    monkeypatch.setattr("wsicomp.evaluation.data.table_data", lambda *_: asked.append("pixels"))
+    monkeypatch.setattr("wsicomp.datasets.labelled.LabelledTiles.load", lambda *_: asked.append("pixels"))
     arguments = (patches, "--classifier", bright_onnx, "--depths", "0", *QUICK)
     for output, code, word in (("taken", 2, "is a file"), ("taken/report", 3, "taken"), ("/proc/report", 3, "/proc")):
         fails(cli, tmp_path, code, (word,), *arguments, "-o", output, command="evaluate")

@@ -12,7 +12,7 @@ from tests.evaluation.toy import SIDE, GreyClassifier, darkened, toy_data
 from wsicomp.errors import DataError
 from wsicomp.evaluation.report import CALIBRATED_KEYS, DROPS, FIDELITY, ROW_KEYS, STATISTICS
 from wsicomp.evaluation.samples import Samples
-from wsicomp.evaluation.study import Reconstruction, StudyData, evaluate
+from wsicomp.evaluation.study import Reconstruction, evaluate
 from wsicomp.metrics.distortion import MAX_PSNR_DB
 
 
@@ -152,22 +152,3 @@ def test_a_reconstruction_of_other_tiles_is_refused() -> None:
 def test_a_reconstruction_that_cannot_be_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"own row|must be positive"):
         dataclasses.replace(darkened(toy_data(), 1), **change)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"labels": np.array([0, 1])}, "one of each per tile"),
-        ({"groups": np.array(["a"])}, "one of each per tile"),
-        ({"labels": np.arange(6)}, "0 .pale. or 1 .dark."),
-        ({"tiles": np.zeros((6, 16, 16, 3))}, "uint8"),
-    ],
-)
-def test_data_that_do_not_fit_are_refused(change: dict[str, Any], message: str) -> None:
-    with pytest.raises(DataError, match=message):
-        dataclasses.replace(toy_data(), **change)
-
-
-def test_no_tiles_are_refused() -> None:
-    with pytest.raises(DataError, match="at least one"):
-        StudyData("none", np.zeros((0, 16, 16, 3), np.uint8), np.zeros(0, int), np.zeros(0, str), ("a", "b"))

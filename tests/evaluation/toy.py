@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from wsicomp.evaluation.study import Reconstruction, StudyData
+from wsicomp.datasets.labelled import LabelledTiles
+from wsicomp.evaluation.study import Reconstruction
 
 SIDE = 16
 
@@ -30,13 +31,13 @@ def toy_data(
     greys: Sequence[int] = (80, 90, 110, 120, 130, 140),
     labels: Sequence[int] = (0, 0, 0, 1, 1, 1),
     groups: Sequence[str] | None = None,
-) -> StudyData:
+) -> LabelledTiles:
     names = groups or [f"slide-{i}" for i in range(len(greys))]
-    return StudyData("toy", grey_tiles(greys), np.array(labels), np.array(names), ("pale", "dark"))
+    return LabelledTiles("toy", grey_tiles(greys), np.array(labels), np.array(names), ("pale", "dark"))
 
 
 def darkened(
-    data: StudyData,
+    data: LabelledTiles,
     by: int,
     codec: str = "wsic",
     depth: int | None = 3,

@@ -10,8 +10,8 @@ import skimage.data
 from numpy.typing import NDArray
 from PIL import Image
 
+from wsicomp.datasets.labelled import LabelledTiles
 from wsicomp.datasets.patches import PatchTable
-from wsicomp.training.classifier import LabelledTiles
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -47,7 +47,7 @@ def coloured(count: int, seed: int) -> LabelledTiles:
     labels = np.arange(count, dtype=np.int64) % 2
     colours = np.array([[90, 90, 180], [180, 90, 90]])[labels]
     tiles = np.clip(colours[:, None, None] + rng.normal(0, 20, (count, 32, 32, 3)), 0, 255).astype(np.uint8)
-    return LabelledTiles(tiles, labels)
+    return LabelledTiles("toy", tiles, labels, np.arange(count).astype(str), ("benign", "malignant"))
 
 
 @pytest.fixture(scope="session")

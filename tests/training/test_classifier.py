@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from tests.training.contents import contents
-from wsicomp.datasets.patches import PatchTable
+from wsicomp.datasets.labelled import LabelledTiles
 from wsicomp.errors import ConfigError, DataError
 from wsicomp.metrics.classification import youden_threshold
 from wsicomp.models.classifier import StudyClassifier
@@ -21,7 +20,6 @@ from wsicomp.models.registry import CLASSIFIER, load_model
 from wsicomp.progress import Progress, silent
 from wsicomp.training.classifier import (
     ClassifierRecipe,
-    LabelledTiles,
     augment,
     score,
     train_classifier,
@@ -30,7 +28,6 @@ from wsicomp.training.run import Run
 
 CPU = torch.device("cpu")
 RECIPE = ClassifierRecipe(width=1 / 8, epochs=4, batch_size=8, learning_rate=5e-3, seed=3)
-CLASSES = ("benign", "malignant")
 
 
 class Interrupted(Exception):
@@ -52,12 +49,10 @@ def train(
     recipe: ClassifierRecipe = RECIPE,
     *,
     resume: bool = False,
-    data: str = "toy",
     progress: Progress = silent,
 ) -> tuple[Run, float]:
     run = Run.open(folder, resume=resume)
-    auc = train_classifier(tiles, val, recipe, run, classes=CLASSES, data=data, device=CPU, progress=progress)
-    return run, auc
+    return run, train_classifier(tiles, val, recipe, run, device=CPU, progress=progress)
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +81,7 @@ class TestTraining:
     ) -> None:
         run, auc = trained
         notes = load_model(run.weights).notes
-        assert (notes["negative"], notes["positive"], notes["data"]) == (*CLASSES, "toy")
+        assert (notes["negative"], notes["positive"], notes["data"]) == (*val_tiles.classes, "toy")
         assert notes["val_auc"] == f"{auc:.4f}"
         probs = 1 / (1 + np.exp(-score(loaded(run), val_tiles.tiles, CPU)))
         assert np.mean((probs >= float(notes["threshold"])) == val_tiles.labels) > 0.9
@@ -181,47 +176,23 @@ class TestResume:
         self, trained: tuple[Run, float], train_tiles: LabelledTiles, val_tiles: LabelledTiles
     ) -> None:
         with pytest.raises(ConfigError, match="other settings"):
-            train(train_tiles, val_tiles, trained[0].folder, resume=True, data="other")
-        fewer = LabelledTiles(train_tiles.tiles[:-2], train_tiles.labels[:-2])
+            train(dataclasses.replace(train_tiles, name="other"), val_tiles, trained[0].folder, resume=True)
+        fewer = dataclasses.replace(
+            train_tiles, tiles=train_tiles.tiles[:-2], labels=train_tiles.labels[:-2], groups=train_tiles.groups[:-2]
+        )
         with pytest.raises(ConfigError, match="other settings"):
             train(fewer, val_tiles, trained[0].folder, resume=True)
 
 
 class TestTiles:
-    @pytest.fixture
-    def table(self, tmp_path: Path, train_tiles: LabelledTiles) -> PatchTable:
-        """Eight training and four validation patches, and a test patch that no one can read."""
-        lines = ["path,label,split"]
-        for k in range(12):
-            Image.fromarray(train_tiles.tiles[k]).save(tmp_path / f"{k}.png")
-            lines.append(f"{k}.png,{CLASSES[train_tiles.labels[k]]},{'train' if k < 8 else 'val'}")
-        (tmp_path / "test.png").write_bytes(b"not a picture")
-        (tmp_path / "index.csv").write_text("\n".join([*lines, "test.png,benign,test"]))
-        return PatchTable.load(tmp_path)
-
-    def test_the_test_split_is_never_read(self, table: PatchTable, tmp_path: Path) -> None:
-        tiles, val = (LabelledTiles.load(table.select(split=s, classes=CLASSES), CLASSES[1]) for s in ("train", "val"))
-        train(tiles, val, tmp_path / "run", dataclasses.replace(RECIPE, epochs=1))
-        with pytest.raises(DataError, match=r"test\.png"):
-            table.images()
-
-    def test_tiles_and_labels_keep_the_tables_order(self, table: PatchTable, train_tiles: LabelledTiles) -> None:
-        tiles = LabelledTiles.load(table.select(split="train"), CLASSES[1])
-        np.testing.assert_array_equal(tiles.tiles, train_tiles.tiles[:8])
-        np.testing.assert_array_equal(tiles.labels, train_tiles.labels[:8])
-        assert tiles.tiles.dtype == np.uint8
-        assert tiles.labels.dtype == np.int64
-
-    @pytest.mark.parametrize("label", CLASSES)
-    def test_one_class_only_is_refused(self, table: PatchTable, label: str) -> None:
-        with pytest.raises(DataError, match="patches of one class only; training needs both"):
-            LabelledTiles.load(table.select(split="train", classes=(label,)), CLASSES[1])
-
-    def test_patches_of_several_sizes_are_refused(self, table: PatchTable) -> None:
-        first = table.patches[0].path
-        Image.new("RGB", (32, 33)).save(first)
-        with pytest.raises(DataError, match="patches differ in size"):
-            LabelledTiles.load(table.select(split="train"), CLASSES[1])
+    @pytest.mark.parametrize("label", [0, 1])
+    def test_one_class_only_is_refused(
+        self, train_tiles: LabelledTiles, val_tiles: LabelledTiles, tmp_path: Path, label: int
+    ) -> None:
+        alike = dataclasses.replace(val_tiles, labels=np.full_like(val_tiles.labels, label))
+        for tiles, val in ((alike, val_tiles), (train_tiles, alike)):
+            with pytest.raises(DataError, match="patches of one class only; training needs both"):
+                train(tiles, val, tmp_path)
 
 
 class TestAugment:

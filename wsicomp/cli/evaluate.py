@@ -24,8 +24,8 @@ from wsicomp.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from wsicomp.datasets.labelled import LabelledTiles
     from wsicomp.datasets.patches import PatchTable
-    from wsicomp.evaluation.study import StudyData
 
 SCORE = "How to score"
 PHANTOM_CLASSIFIER = "perticarari2023-classifier-phantom"
@@ -122,12 +122,12 @@ def evaluate(
     from wsicomp.classification.frozen import choose_classifier
     from wsicomp.datasets.patches import PatchTable
     from wsicomp.evaluation import study
-    from wsicomp.evaluation.data import calibrate
     from wsicomp.evaluation.gate import check
     from wsicomp.evaluation.plots import write_plots
     from wsicomp.evaluation.reconstruct import reconstruct
     from wsicomp.evaluation.report import report_folder, to_markdown, write_report
     from wsicomp.evaluation.samples import Samples
+    from wsicomp.metrics.classification import youden_threshold
     from wsicomp.models.device import resolve_device
     from wsicomp.pipeline.tile_codec import TileCodec
     from wsicomp.pipeline.transforms import codec_depths, load_codec
@@ -154,7 +154,9 @@ def evaluate(
     with report_folder(output, overwrite=overwrite) if output else nullcontext() as folder:
         with progress_bar("evaluate") as progress:
             tiles, validation = _load(table, names, split)
-            calibrated = calibrate(chosen.classifier, validation) if validation else chosen.threshold
+            calibrated = chosen.threshold
+            if validation:
+                calibrated = youden_threshold(chosen.classifier.logits(validation.tiles), validation.labels)
             samples = Samples(tiles, seed=seed)
             reconstructions = (reconstruct(tiles.name, tiles.tiles, codec, progress=progress) for codec in codecs)
             report = study.evaluate(
@@ -180,11 +182,13 @@ def evaluate(
     return code
 
 
-def _load(table: PatchTable | None, classes: tuple[str, str] | None, split: str) -> tuple[StudyData, StudyData | None]:
-    from wsicomp.evaluation.data import phantom_data, table_data
+def _load(
+    table: PatchTable | None, classes: tuple[str, str] | None, split: str
+) -> tuple[LabelledTiles, LabelledTiles | None]:
+    from wsicomp.datasets.labelled import LabelledTiles
 
     if table is None:
-        return phantom_data(), phantom_data("val")
-    tiles = table_data(table, classes, split if table.has_splits else None)
+        return LabelledTiles.phantom("test"), LabelledTiles.phantom("val")
+    tiles = LabelledTiles.load(table, classes, split if table.has_splits else None)
     has_val = any(patch.split == "val" and patch.label in tiles.classes for patch in table.patches)
-    return tiles, table_data(table, tiles.classes, "val") if has_val else None
+    return tiles, LabelledTiles.load(table, tiles.classes, "val") if has_val else None

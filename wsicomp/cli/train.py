@@ -175,11 +175,11 @@ def classifier(
 
     Example: wsicomp train classifier --data prostate --classes benign,malignant -o runs/classifier
     """
+    from wsicomp.datasets.labelled import LabelledTiles
     from wsicomp.datasets.patches import PatchTable
-    from wsicomp.datasets.phantom import PHANTOM_CLASSES
     from wsicomp.datasets.splits import split_by_group
     from wsicomp.models.device import resolve_device
-    from wsicomp.training.classifier import ClassifierRecipe, LabelledTiles, train_classifier
+    from wsicomp.training.classifier import ClassifierRecipe, train_classifier
     from wsicomp.training.run import Run
 
     try:
@@ -188,19 +188,16 @@ def classifier(
         raise typer.BadParameter(str(error)) from error
     names = split_classes(classes) if classes else None
     if str(data) == "phantom":
-        name, names = "phantom", PHANTOM_CLASSES
         train, val = LabelledTiles.phantom("train"), LabelledTiles.phantom("val")
     else:
         table = PatchTable.load(data, label_column=label_column)
-        name, names = table.name, names or table.two_classes()
+        names = names or table.two_classes()
         table = table.select(classes=names)
         table = table if table.has_splits else split_by_group(table, seed=seed)
-        train, val = (LabelledTiles.load(table.select(split=s, classes=names), names[1]) for s in ("train", "val"))
+        train, val = (LabelledTiles.load(table, names, split) for split in ("train", "val"))
     run = Run.open(output, resume=resume)
     with progress_bar("train classifier") as progress:
-        auc = train_classifier(
-            train, val, recipe, run, classes=names, data=name, device=resolve_device(device), progress=progress
-        )
+        auc = train_classifier(train, val, recipe, run, device=resolve_device(device), progress=progress)
     if json:
         emit({"command": "train classifier", "status": "ok", "weights": str(run.weights), "val_auc": auc})
     else:

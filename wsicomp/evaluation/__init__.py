@@ -1,6 +1,6 @@
 """What compression costs: fidelity, a frozen classifier's scores with their intervals, reports, figures and gates.
 
-    StudyData (tiles, labels, groups) --------------+
+    LabelledTiles (tiles, labels, groups) ----------+
     FrozenClassifier                                |
     Reconstruction, Reconstruction, ...  --> study.evaluate --> Report --> report.json, report.csv, plots, gate
        |                                      |        |

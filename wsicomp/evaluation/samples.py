@@ -15,7 +15,8 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from wsicomp.evaluation.study import Reconstruction, StudyData
+from wsicomp.datasets.labelled import LabelledTiles
+from wsicomp.evaluation.study import Reconstruction
 
 __all__ = ["Samples"]
 
@@ -43,7 +44,7 @@ class Samples:
         Title and (K, H, W, 3) uint8 tiles: the original, then one column for each codec and depth seen.
     """
 
-    def __init__(self, data: StudyData, count: int = 4, seed: int = 0) -> None:
+    def __init__(self, data: LabelledTiles, count: int = 4, seed: int = 0) -> None:
         rng = np.random.default_rng(seed)
         by_class = [rng.permutation(np.flatnonzero(data.labels == label)).tolist() for label in (0, 1)]
         indices: list[int] = []

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsicomp.classification.frozen import FrozenClassifier
-from wsicomp.classification.pixels import check_tiles
+from wsicomp.datasets.labelled import LabelledTiles
 from wsicomp.errors import DataError
 from wsicomp.evaluation.fidelity import Fidelity, measure
 from wsicomp.evaluation.machine import describe_machine
@@ -29,51 +29,7 @@ from wsicomp.metrics.bootstrap import resample_groups, score_distributions
 from wsicomp.metrics.classification import score
 from wsicomp.metrics.distortion import MAX_PSNR_DB
 
-__all__ = ["Reconstruction", "StudyData", "evaluate"]
-
-
-@dataclass(frozen=True)
-class StudyData:
-    """Labelled tiles to study.
-
-    Parameters
-    ----------
-    name
-        How reports call the data, such as "lung".
-    tiles
-        (N, H, W, 3) uint8 originals, N at least 1.
-    labels
-        (N,) 0 or 1.
-    groups
-        (N,) names: the slide, patient or original that each tile was cut from.
-    classes
-        Names of label 0 and of label 1, the positive one.
-
-    Raises
-    ------
-    DataError
-        If the arrays do not fit one another.
-    """
-
-    name: str
-    tiles: NDArray[np.uint8]
-    labels: NDArray[np.int64]
-    groups: NDArray[np.str_]
-    classes: tuple[str, str]
-
-    def __post_init__(self) -> None:
-        try:
-            check_tiles(self.tiles, "tiles")
-        except ValueError as error:
-            raise DataError(f"{self.name}: {error}") from error
-        count = len(self.tiles)
-        if not count or self.labels.shape != (count,) or self.groups.shape != (count,):
-            raise DataError(
-                f"{self.name}: {count} tiles, {self.labels.shape} labels and {self.groups.shape} groups; "
-                "there must be one of each per tile, and at least one"
-            )
-        if not np.isin(self.labels, (0, 1)).all():
-            raise DataError(f"{self.name}: labels must be 0 ({self.classes[0]}) or 1 ({self.classes[1]})")
+__all__ = ["Reconstruction", "evaluate"]
 
 
 @dataclass(frozen=True)
@@ -116,7 +72,7 @@ class Reconstruction:
 
 
 def evaluate(
-    data: StudyData,
+    data: LabelledTiles,
     classifier: FrozenClassifier,
     reconstructions: Iterable[Reconstruction],
     *,
@@ -198,7 +154,7 @@ class _Scores:
 
     def __init__(
         self,
-        data: StudyData,
+        data: LabelledTiles,
         original_logits: NDArray[np.float64],
         threshold: float,
         calibrated_threshold: float | None,
@@ -243,7 +199,7 @@ class _Scores:
         return {"threshold": self._calibrated_threshold, **{key: scores[key] for key in CALIBRATED_KEYS[1:]}}
 
 
-def _original_row(data: StudyData, scores: _Scores) -> Row:
+def _original_row(data: LabelledTiles, scores: _Scores) -> Row:
     _, height, width, channels = data.tiles.shape
     return _row(
         codec=ORIGINAL,
@@ -262,7 +218,7 @@ def _original_row(data: StudyData, scores: _Scores) -> Row:
 
 
 def _reconstruction_row(
-    data: StudyData, reconstruction: Reconstruction, scores: _Scores, logits: NDArray[np.float64]
+    data: LabelledTiles, reconstruction: Reconstruction, scores: _Scores, logits: NDArray[np.float64]
 ) -> Row:
     count, height, width, channels = data.tiles.shape
     elements = reconstruction.latent_elements

@@ -10,15 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wsicomp.datasets.patches import PatchTable
-from wsicomp.datasets.phantom import PHANTOM_COUNTS, phantom_patches
+from wsicomp.datasets.labelled import LabelledTiles
 from wsicomp.errors import DataError
 from wsicomp.metrics.classification import auc, youden_threshold
 from wsicomp.models.classifier import StudyClassifier
@@ -28,7 +27,7 @@ from wsicomp.training.distributed import Processes
 from wsicomp.training.loop import Training, train
 from wsicomp.training.run import Run, cosine, recipe_key
 
-__all__ = ["ClassifierRecipe", "LabelledTiles", "train_classifier"]
+__all__ = ["ClassifierRecipe", "train_classifier"]
 
 
 @dataclass(frozen=True)
@@ -71,52 +70,12 @@ class ClassifierRecipe:
             raise ValueError("epochs is at least 1 and batch_size at least 2")
 
 
-@dataclass(frozen=True)
-class LabelledTiles:
-    """Patches of one size with their binary labels.
-
-    Parameters
-    ----------
-    tiles
-        (N, H, W, 3) uint8.
-    labels
-        (N,) int64, 1 for the positive class.
-    """
-
-    tiles: NDArray[np.uint8]
-    labels: NDArray[np.int64]
-
-    @classmethod
-    def phantom(cls, split: str) -> LabelledTiles:
-        """Draw one split of the procedural phantom."""
-        patches = phantom_patches(PHANTOM_COUNTS[split], seed=0, split=split)
-        return cls(patches.tiles, patches.labels)
-
-    @classmethod
-    def load(cls, table: PatchTable, positive: str) -> LabelledTiles:
-        """Read the patches of a table.
-
-        Raises
-        ------
-        DataError
-            If patches differ in size, or one class is missing.
-        """
-        images, labels = table.images(), table.labels(positive)
-        if len({image.shape for image in images}) > 1:
-            raise DataError(f"{table.name}: patches differ in size; a classifier needs one size")
-        if len(set(labels.tolist())) < 2:
-            raise DataError(f"{table.name}: patches of one class only; training needs both")
-        return cls(np.stack(images), labels)
-
-
 def train_classifier(
-    tiles: LabelledTiles,
+    train_tiles: LabelledTiles,
     val: LabelledTiles,
     recipe: ClassifierRecipe,
     run: Run,
     *,
-    classes: tuple[str, str],
-    data: str,
     device: torch.device,
     progress: Progress = silent,
 ) -> float:
@@ -124,10 +83,8 @@ def train_classifier(
 
     Parameters
     ----------
-    classes
-        Names of the negative and the positive class, recorded in the weights.
-    data
-        Name of the patches, recorded in the weights.
+    train_tiles, val
+        Patches to train on and to choose the epoch by; their name and classes are recorded in the weights.
 
     Returns
     -------
@@ -138,8 +95,10 @@ def train_classifier(
     ------
     ConfigError
         If the folder's checkpoint belongs to other settings.
+    DataError
+        If one class is missing.
     """
-    training = ClassifierTraining(tiles, val, recipe, run, classes, data, device)
+    training = ClassifierTraining(train_tiles, val, recipe, run, device)
     train(training, run, Processes(0, 1, device), progress)
     return training.best_auc
 
@@ -150,22 +109,16 @@ class ClassifierTraining(Training):
     objective: StudyClassifier
 
     def __init__(
-        self,
-        tiles: LabelledTiles,
-        val: LabelledTiles,
-        recipe: ClassifierRecipe,
-        run: Run,
-        classes: tuple[str, str],
-        data: str,
-        device: torch.device,
+        self, tiles: LabelledTiles, val: LabelledTiles, recipe: ClassifierRecipe, run: Run, device: torch.device
     ) -> None:
-        self.key = recipe_key(recipe, [data, *classes, str(tiles.tiles.shape), str(val.tiles.shape)])
+        if any(len(np.unique(part.labels)) < 2 for part in (tiles, val)):
+            raise DataError(f"{tiles.name}: patches of one class only; training needs both")
+        self.key = recipe_key(recipe, [tiles.name, *tiles.classes, str(tiles.tiles.shape), str(val.tiles.shape)])
         self._epoch_steps = self.log_steps = self.checkpoint_steps = len(tiles.labels) // recipe.batch_size or 1
         self.steps = self.stage_steps = recipe.epochs * self._epoch_steps
         self.learning_rate = recipe.learning_rate
         self.best_auc = self._auc = -1.0
-        self._tiles, self._val, self._recipe, self._run = tiles, val, recipe, run
-        self._classes, self._data, self._device = classes, data, device
+        self._tiles, self._val, self._recipe, self._run, self._device = tiles, val, recipe, run, device
         torch.manual_seed(recipe.seed)
         self.state = self.objective = StudyClassifier(recipe.width).to(device)
         self.objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -208,10 +161,7 @@ class ClassifierTraining(Training):
             return
         recipe, labels = self._recipe, self._val.labels
         logits = score(rounded(self.objective, recipe), self._val.tiles, self._device)
-        val_auc = auc(logits, labels)
-        if val_auc is None:
-            raise DataError(f"{self._data}: validation patches of one class only; training needs both")
-        self._auc = val_auc
+        self._auc = cast(float, auc(logits, labels))  # of two classes, so it is not None
         if self._auc <= self.best_auc:
             return
         self.best_auc = self._auc
@@ -221,9 +171,9 @@ class ClassifierTraining(Training):
             key=CLASSIFIER,
             settings={"width": recipe.width},
             notes={
-                "data": self._data,
-                "negative": self._classes[0],
-                "positive": self._classes[1],
+                "data": self._tiles.name,
+                "negative": self._tiles.classes[0],
+                "positive": self._tiles.classes[1],
                 "threshold": repr(youden_threshold(logits, labels)),
                 "val_auc": f"{self._auc:.4f}",
                 "epoch": str(done // self._epoch_steps),

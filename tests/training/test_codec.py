@@ -170,7 +170,7 @@ def test_an_interrupted_and_resumed_run_ends_bit_for_bit_as_an_uninterrupted_one
             raise Interrupted
 
     monkeypatch.setattr(loop, "save_checkpoint", save_and_stop)
-    monkeypatch.setattr(loop, "CHECKPOINT_STEPS", 1)
+    monkeypatch.setattr(loop.Training, "checkpoint_steps", 1)
     with pytest.raises(Interrupted):
         train_codec([tissue], RECIPE, run, group=ALONE)
     assert not run.weights.exists()
@@ -205,7 +205,7 @@ def test_what_is_trained_for_falls(
         self: codec.Objective, x: torch.Tensor, depth: int, quality: torch.Tensor, noise: torch.Tensor, counted: float
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         with torch.no_grad():
-            _, bits, mse = measure(self, x, depth, torch.full_like(quality, 4.0), noise)
+            _, bits, mse = measure(self, x, depth, torch.full_like(quality, 4.0), noise, 1.0)
         at = lmbda(3, torch.full_like(quality, 4.0))
         losses.append((bits + at * 255**2 * distortion(mse, at)).mean().item())
         return measure(self, x, depth, quality, noise, counted)
@@ -232,7 +232,7 @@ def test_bits_come_to_count_over_the_first_steps(
         with torch.no_grad():
             none, _, _ = measure(self, x, depth, quality, noise, 0.0)
             some, _, _ = measure(self, x, depth, quality, noise, counted)
-            whole, _, _ = measure(self, x, depth, quality, noise)
+            whole, _, _ = measure(self, x, depth, quality, noise, 1.0)
         torch.testing.assert_close(some, torch.lerp(none, whole, counted))
         assert (whole > none).all()
         return measure(self, *arguments)
@@ -267,7 +267,7 @@ def test_an_outermost_pixel_counts_as_three_others(monkeypatch: pytest.MonkeyPat
     x_hat = torch.full_like(x, 0.5, requires_grad=True)
     monkeypatch.setattr(objective.model, "synthesise", lambda *_: x_hat)
     monkeypatch.setattr(objective, "error", lambda x, x_hat, mse, weight: mse)
-    loss, _, mse = objective(x, 3, torch.zeros(1), torch.zeros(1, LATENT_CHANNELS[2], 16, 16))
+    loss, _, mse = objective(x, 3, torch.zeros(1), torch.zeros(1, LATENT_CHANNELS[2], 16, 16), 1.0)
     (gradient,) = torch.autograd.grad(loss.sum(), x_hat)
     steepness = gradient / (x_hat - x).detach()
     inside = steepness[..., 1:-1, 1:-1]

@@ -49,7 +49,7 @@ def test_trained_peers_are_found_and_measured(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_training_goes_on_as_it_would_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wsicomp.training.loop.CHECKPOINT_STEPS", 2)
+    monkeypatch.setattr("wsicomp.training.loop.Training.checkpoint_steps", 2)
     recipe = HyperpriorRecipe("balle2018-hyperprior", 0.004, steps=3, batch_size=1, crop_px=64)
     whole, cut = (Run.open(tmp_path / name, resume=False) for name in ("whole", "cut"))
     train_hyperprior(made_up(1), recipe, whole, device=CPU)

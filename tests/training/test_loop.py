@@ -23,7 +23,6 @@ ALONE = Processes(0, 1, torch.device("cpu"))
 class Line(Training):
     """Fits a line; counts its stages."""
 
-    learning_rate = 0.5
     steps, stage_steps = 9, 3
     log_steps = 2
     checkpoint_steps = 1
@@ -31,10 +30,12 @@ class Line(Training):
     def __init__(self, *, clip: float | None = None, key: str = "line", stop: int | None = None) -> None:
         self.key, self.clip, self._stop = key, clip, stop
         torch.manual_seed(3)
-        self.state = self.objective = nn.Linear(2, 1)
+        self.objective = nn.Linear(2, 1)
+        self.state = nn.ModuleDict({"line": self.objective})
         self.begun: list[int] = []
         self.rates: list[float] = []
-        self.seen = 0
+        self.seen = torch.tensor(0)
+        self.state.register_buffer("seen", self.seen)
 
     def begin(self, step: int) -> torch.optim.Adam:
         self.begun.append(step)
@@ -47,8 +48,8 @@ class Line(Training):
                 raise KeyboardInterrupt
             yield torch.randn(4, 2, generator=torch.Generator().manual_seed(step))
 
-    def factor(self, step: int) -> float:
-        return 1 / (step + 1)
+    def learning_rate(self, step: int) -> float:
+        return 0.5 / (step + 1)
 
     def measures(self, objective: nn.Module, batch: Tensor, step: int) -> dict[str, Tensor]:
         loss = (objective(batch).squeeze(1) - batch.sum(1)).square().mean()
@@ -60,12 +61,6 @@ class Line(Training):
 
     def report(self, done: int, measures: dict[str, float]) -> tuple[dict[str, Any], str]:
         return {"step": done, **measures}, f"step {done}"
-
-    def position(self) -> dict[str, Any]:
-        return {"seen": self.seen}
-
-    def resume(self, position: dict[str, Any]) -> None:
-        self.seen = position["seen"]
 
 
 def weights(training: Training) -> list[float]:

@@ -141,7 +141,6 @@ class AutoencoderTraining(Training):
         self._sampler = CropSampler.load(tables, crop_px=recipe.crop_px)
         self.key = recipe_key(recipe, [table.source for table in tables])
         self.stage_steps, self.steps = recipe.steps, recipe.depths * recipe.steps
-        self.learning_rate = recipe.learning_rate
         self._recipe, self._device = recipe, device
         torch.manual_seed(recipe.seed)
         self.objective = Objective(recipe.depths).to(device)
@@ -155,7 +154,7 @@ class AutoencoderTraining(Training):
         if step % self.stage_steps == 0:
             x = self._crops(depth, self.stage_steps)
             wake(model, depth, model.encode(x, depth - 1) if depth > 1 else x)
-        return torch.optim.Adam(trained, lr=self.learning_rate)
+        return torch.optim.Adam(trained)
 
     def batches(self, first: int, last: int) -> Iterator[NDArray[np.uint8]]:
         """Crops (N, 3, H, W) uint8, other ones for each depth."""
@@ -163,9 +162,11 @@ class AutoencoderTraining(Training):
         seed = recipe.seed + self._depth(first)
         return self._sampler.batches(recipe.batch_size, seed=seed, first=first - before, last=self.stage_steps)
 
-    def factor(self, step: int) -> float:
+    def learning_rate(self, step: int) -> float:
         """Half a cosine for each depth."""
-        return cosine(step % self.stage_steps, self.stage_steps, warmup=min(100, self.stage_steps))
+        return self._recipe.learning_rate * cosine(
+            step % self.stage_steps, self.stage_steps, warmup=min(100, self.stage_steps)
+        )
 
     def measures(self, objective: nn.Module, batch: NDArray[np.uint8], step: int) -> dict[str, Tensor]:
         """Loss of the step's depth."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -13,29 +13,15 @@ from torch import Tensor, nn
 
 from wsicomp.disk import replacing
 from wsicomp.errors import ConfigError, DataError
+from wsicomp.training.optimiser import MuonAdamW
 
-__all__ = ["Stepper", "load_checkpoint", "restore_moments", "save_checkpoint"]
+__all__ = ["Optimiser", "load_checkpoint", "restore_moments", "save_checkpoint"]
 
-
-class Stepper(Protocol):
-    """What is asked of an optimiser here."""
-
-    @property
-    def param_groups(self) -> list[dict[str, Any]]:
-        """Parameters, in the order of their numbers."""
-
-    def step(self) -> object:
-        """Move the parameters."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Moments, by the number of their parameter, and groups."""
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take what `state_dict` gave."""
+Optimiser: TypeAlias = torch.optim.Optimizer | MuonAdamW
 
 
 def save_checkpoint(
-    path: Path, module: nn.Module, optimizer: Stepper | None, *, recipe: str, position: dict[str, Any]
+    path: Path, module: nn.Module, optimizer: Optimiser | None, *, recipe: str, position: dict[str, Any]
 ) -> None:
     """Write a module, its optimiser's moments if it has one, and the place in the recipe, whole or not at all."""
     tensors = {f"module.{name}": tensor for name, tensor in module.state_dict().items()}
@@ -76,7 +62,7 @@ def load_checkpoint(
     return module, moments, position
 
 
-def restore_moments(optimizer: Stepper, moments: dict[int, dict[str, Tensor]]) -> None:
+def restore_moments(optimizer: Optimiser, moments: dict[int, dict[str, Tensor]]) -> None:
     """Put the moments of a checkpoint into a fresh optimiser of the same parameters."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     # A fused optimiser goes through memory as it lies, so a moment must lie as its parameter does.

@@ -100,7 +100,7 @@ def train_classifier(
     """
     training = ClassifierTraining(train_tiles, val, recipe, run, device)
     train(training, run, Processes(0, 1, device), progress)
-    return training.best_auc
+    return training.best_auc.item()
 
 
 class ClassifierTraining(Training):
@@ -116,19 +116,19 @@ class ClassifierTraining(Training):
         self.key = recipe_key(recipe, [tiles.name, *tiles.classes, str(tiles.tiles.shape), str(val.tiles.shape)])
         self._epoch_steps = self.log_steps = self.checkpoint_steps = len(tiles.labels) // recipe.batch_size or 1
         self.steps = self.stage_steps = recipe.epochs * self._epoch_steps
-        self.learning_rate = recipe.learning_rate
-        self.best_auc = self._auc = -1.0
+        self._auc = -1.0
+        self.best_auc = torch.tensor(-1.0, dtype=torch.float64)
         self._tiles, self._val, self._recipe, self._run, self._device = tiles, val, recipe, run, device
         torch.manual_seed(recipe.seed)
-        self.state = self.objective = StudyClassifier(recipe.width).to(device)
+        self.objective = StudyClassifier(recipe.width).to(device)
         self.objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.state = nn.ModuleDict({"model": self.objective})
+        self.state.register_buffer("best_auc", self.best_auc)
         self._pos_weight = torch.tensor((tiles.labels == 0).sum() / (tiles.labels == 1).sum(), device=device)
 
     def begin(self, step: int) -> torch.optim.AdamW:
         """AdamW over everything."""
-        return torch.optim.AdamW(
-            self.objective.parameters(), lr=self.learning_rate, weight_decay=self._recipe.weight_decay
-        )
+        return torch.optim.AdamW(self.objective.parameters(), weight_decay=self._recipe.weight_decay)
 
     def batches(self, first: int, last: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Pictures (N, 3, H, W) float32 in [0, 1] and labels (N,) float32; `first` begins an epoch."""
@@ -143,9 +143,9 @@ class ClassifierTraining(Training):
                 x = augment(self._tiles.tiles[chosen], rng, self._recipe.tint, self._device)
                 yield x, torch.from_numpy(self._tiles.labels[chosen]).to(self._device).float()
 
-    def factor(self, step: int) -> float:
+    def learning_rate(self, step: int) -> float:
         """Half a cosine over all epochs, after one epoch of warm-up."""
-        return cosine(step, self.steps, warmup=self._epoch_steps)
+        return self._recipe.learning_rate * cosine(step, self.steps, warmup=self._epoch_steps)
 
     def measures(self, objective: nn.Module, batch: tuple[Tensor, Tensor], step: int) -> dict[str, Tensor]:
         """Binary cross-entropy, both classes weighing the same."""
@@ -164,7 +164,7 @@ class ClassifierTraining(Training):
         self._auc = cast(float, auc(logits, labels))  # of two classes, so it is not None
         if self._auc <= self.best_auc:
             return
-        self.best_auc = self._auc
+        self.best_auc.fill_(self._auc)
         save_model(
             self._run.weights,
             self.objective,
@@ -186,14 +186,6 @@ class ClassifierTraining(Training):
         epoch, loss = done // self._epoch_steps, measures["loss"]
         entry = {"epoch": epoch, "loss": round(loss, 6), "val_auc": round(self._auc, 6)}
         return entry, f"epoch {epoch}, loss {loss:.4f}, validation AUC {self._auc:.4f}"
-
-    def position(self) -> dict[str, Any]:
-        """Best AUC so far."""
-        return {"best_auc": self.best_auc}
-
-    def resume(self, position: dict[str, Any]) -> None:
-        """Take the best AUC so far."""
-        self.best_auc = position["best_auc"]
 
 
 def augment(tiles: NDArray[np.uint8], rng: np.random.Generator, tint: float, device: torch.device) -> Tensor:

@@ -190,7 +190,6 @@ class CodecTraining(Training):
         self.sampler = CropSampler.load(tables, crop_px=recipe.crop_px)
         self.key = recipe_key(recipe, [*(table.source for table in tables), *origin_of(start).values()])
         self.steps = self.stage_steps = recipe.steps
-        self.learning_rate = recipe.learning_rate
         self._recipe, self._device, self._own = recipe, group.device, group.share(recipe.batch_size)
         self._warm = start is not None
         torch.manual_seed(recipe.seed)
@@ -206,21 +205,21 @@ class CodecTraining(Training):
 
     def begin(self, step: int) -> MuonAdamW:
         """Both optimisers of the codec, over everything."""
-        return MuonAdamW(self.objective.parameters(), self.learning_rate)
+        return MuonAdamW(self.objective.parameters(), self._recipe.learning_rate)
 
     def batches(self, first: int, last: int) -> Iterator[NDArray[np.uint8]]:
         """Crops (N, 3, H, W) uint8."""
         return self.sampler.batches(self._recipe.batch_size, seed=self._recipe.seed, first=first, last=last)
 
-    def factor(self, step: int) -> float:
+    def learning_rate(self, step: int) -> float:
         """Plateau, and a fall at the end."""
-        return plateau(step, self.steps, warmup=min(200, self.steps))
+        return self._recipe.learning_rate * plateau(step, self.steps, warmup=min(200, self.steps))
 
     def measures(self, objective: nn.Module, batch: NDArray[np.uint8], step: int) -> dict[str, Tensor]:
         """Draw a depth, a quality for each crop, and the noise that stands for rounding."""
         recipe, device = self._recipe, self._device
         rng = np.random.default_rng([recipe.seed, step, 1])
-        self._depth = draw_depth(recipe, step, rng)
+        self._depth = int(rng.choice(recipe.depths, p=depth_shares(recipe.depths)))
         drawn = rng.uniform(0, QUALITIES - 1, recipe.batch_size)[self._own]
         noise = rng.random((recipe.batch_size, *latent_shape(self._depth, recipe.crop_px)), np.float32)[self._own] - 0.5
         quality = torch.from_numpy(drawn).float().to(device)
@@ -276,11 +275,11 @@ class Objective(nn.Module):
         self.model.load_state_dict({name: state[name] for name in self.model.state_dict()})
 
     def forward(
-        self, x: Tensor, depth: int, quality: Tensor, noise: Tensor, counted: float = 1.0
+        self, x: Tensor, depth: int, quality: Tensor, noise: Tensor, counted: float
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Loss, bits per pixel, and mean squared error of x_hat, each (N,), for x (N, 3, H, W) in [0, 1].
 
-        Of the bits, `counted` enters the loss.
+        The share `counted` of the bits enters the loss.
         """
         with torch.autocast(x.device.type, torch.bfloat16):
             y = self.model.analyse(x, depth, quality)
@@ -313,11 +312,6 @@ def ms_ssim_window_px(side: int) -> int:
     """Side of the window of MS-SSIM whose five scales fit into a crop: the usual 11, or less below 161 pixels."""
     fits = min((side - 1) // 16 + 1, 11)
     return fits - 1 + fits % 2
-
-
-def draw_depth(recipe: CodecRecipe, step: int, rng: np.random.Generator) -> int:
-    """Choose the depth of a step."""
-    return int(rng.choice(recipe.depths, p=depth_shares(recipe.depths)))
 
 
 def depth_shares(depths: Sequence[int]) -> NDArray[np.float64]:

@@ -106,7 +106,6 @@ class HyperpriorTraining(Training):
     def __init__(self, sampler: CropSampler, recipe: HyperpriorRecipe, device: torch.device) -> None:
         self.key = recipe_key(recipe, list(sampler.sources))
         self.steps = self.stage_steps = recipe.steps
-        self.learning_rate = recipe.learning_rate
         self._sampler, self._recipe, self._device = sampler, recipe, device
         torch.manual_seed(recipe.seed)
         self.objective = PEERS[recipe.name]().to(device).train()
@@ -116,15 +115,15 @@ class HyperpriorTraining(Training):
 
     def begin(self, step: int) -> torch.optim.AdamW:
         """AdamW over everything."""
-        return torch.optim.AdamW(self.objective.parameters(), lr=self.learning_rate, weight_decay=0.0, fused=True)
+        return torch.optim.AdamW(self.objective.parameters(), weight_decay=0.0, fused=True)
 
     def batches(self, first: int, last: int) -> Iterator[NDArray[np.uint8]]:
         """Crops (N, 3, H, W) uint8."""
         return self._sampler.batches(self._recipe.batch_size, seed=self._recipe.seed, first=first, last=last)
 
-    def factor(self, step: int) -> float:
+    def learning_rate(self, step: int) -> float:
         """Half a cosine."""
-        return cosine(step, self.steps, warmup=min(200, self.steps))
+        return self._recipe.learning_rate * cosine(step, self.steps, warmup=min(200, self.steps))
 
     def measures(self, objective: nn.Module, batch: NDArray[np.uint8], step: int) -> dict[str, Tensor]:
         """Rate and distortion, with the step's own noise in place of rounding."""

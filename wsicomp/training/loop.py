@@ -19,14 +19,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from wsicomp.progress import Progress, silent
-from wsicomp.training.checkpoint import Stepper, load_checkpoint, restore_moments, save_checkpoint
+from wsicomp.training.checkpoint import Optimiser, load_checkpoint, restore_moments, save_checkpoint
 from wsicomp.training.distributed import Processes
 from wsicomp.training.run import Run
 
 __all__ = ["Training", "train"]
-
-CHECKPOINT_STEPS = 500
-LOG_STEPS = 50
 
 
 class Training(ABC):
@@ -39,9 +36,7 @@ class Training(ABC):
     objective
         The module that is trained, whose forward pass the processes share.
     state
-        Everything that a checkpoint holds: the objective, and averages of it.
-    learning_rate
-        Peak learning rate.
+        Everything that a checkpoint holds: the objective, averages of it, and what else must outlast an interruption.
     steps, stage_steps
         Steps in all, and of a stage.
     clip
@@ -53,15 +48,14 @@ class Training(ABC):
     key: str
     objective: nn.Module
     state: nn.Module
-    learning_rate: float
     steps: int
     stage_steps: int
     clip: float | None = None
-    log_steps: int | None = None
-    checkpoint_steps: int | None = None
+    log_steps: int = 50
+    checkpoint_steps: int = 500
 
     @abstractmethod
-    def begin(self, step: int) -> Stepper:
+    def begin(self, step: int) -> Optimiser:
         """Prepare the stage of a step, which may lie within it after an interruption, and return its optimiser."""
 
     @abstractmethod
@@ -69,8 +63,8 @@ class Training(ABC):
         """Give the batches of the steps from `first` to before `last`, all of one stage."""
 
     @abstractmethod
-    def factor(self, step: int) -> float:
-        """Give the learning rate of a step as a share of the peak."""
+    def learning_rate(self, step: int) -> float:
+        """Give the learning rate of a step."""
 
     @abstractmethod
     def measures(self, objective: nn.Module, batch: Any, step: int) -> dict[str, Tensor]:
@@ -82,13 +76,6 @@ class Training(ABC):
     @abstractmethod
     def report(self, done: int, measures: dict[str, float]) -> tuple[dict[str, Any], str]:
         """Turn measures into an entry of the log and a few words about the progress."""
-
-    def position(self) -> dict[str, Any]:
-        """Give what a checkpoint must hold beside the state."""
-        return {}
-
-    def resume(self, position: dict[str, Any]) -> None:  # noqa: B027
-        """Take what `position` gave."""
 
 
 def train(training: Training, run: Run, group: Processes, progress: Progress = silent) -> None:
@@ -106,7 +93,6 @@ def train(training: Training, run: Run, group: Processes, progress: Progress = s
     if run.checkpoint.exists():
         state, moments, position = load_checkpoint(run.checkpoint, recipe=training.key)
         training.state.load_state_dict(state)
-        training.resume(position)
         first = position["step"]
     while first < training.steps:
         last = first - first % training.stage_steps + training.stage_steps
@@ -124,7 +110,6 @@ def train_stage(
     progress: Progress,
 ) -> None:
     """Train from step `first` to before `last`, the end of a stage."""
-    log_steps, checkpoint_steps = training.log_steps or LOG_STEPS, training.checkpoint_steps or CHECKPOINT_STEPS
     optimizer = training.begin(first)
     if moments:
         restore_moments(optimizer, moments)
@@ -132,7 +117,7 @@ def train_stage(
     trained = [parameter for parameter in training.objective.parameters() if parameter.requires_grad]
     for step, batch in enumerate(training.batches(first, last), first):
         for settings in optimizer.param_groups:
-            settings["lr"] = training.learning_rate * training.factor(step)
+            settings["lr"] = training.learning_rate(step)
         measures = training.measures(parallel, batch, step)
         training.objective.zero_grad(set_to_none=True)
         measures["loss"].backward()  # type: ignore[no-untyped-call]
@@ -142,18 +127,18 @@ def train_stage(
         done = step + 1
         training.stepped(done)
         in_stage = done - (last - training.stage_steps)
-        if in_stage % log_steps == 0 or done == last:
+        if in_stage % training.log_steps == 0 or done == last:
             entry, note = training.report(done, {name: group.mean(value) for name, value in measures.items()})
             if group.writes:
                 progress(done, training.steps, note)
                 run.log(**entry)
-        if group.writes and (in_stage % checkpoint_steps == 0 or done == last):
+        if group.writes and (in_stage % training.checkpoint_steps == 0 or done == last):
             save_checkpoint(
                 run.checkpoint,
                 training.state,
                 # The next stage has moments of its own.
                 None if done == last else optimizer,
                 recipe=training.key,
-                position={"step": done, **training.position()},
+                position={"step": done},
             )
             run.draw()

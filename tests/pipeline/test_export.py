@@ -82,12 +82,12 @@ def test_a_part_as_tiff_is_tiled_and_keeps_its_resolution(
 def test_the_objective_power_survives(tmp_path: Path, slide: LatentSlide, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slide, "header", replace(slide.header, objective_power=20.0))
     export(slide, tmp_path / "a.tif")
-    assert describe(tmp_path / "a.tif").objective_power == 20
+    assert describe(tmp_path / "a.tif")["objective_power"] == 20
     with openslide.OpenSlide(tmp_path / "a.tif") as exported:
         assert exported.properties["openslide.comment"] == "AppMag = 20"
         assert exported.properties["openslide.vendor"] == "generic-tiff"
     export(slide, tmp_path / "level.tif", level=1)
-    assert describe(tmp_path / "level.tif").objective_power is None
+    assert describe(tmp_path / "level.tif")["objective_power"] is None
 
 
 @pytest.mark.parametrize("name", ["a.ome.tif", "A.OME.TIFF"])

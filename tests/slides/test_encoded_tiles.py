@@ -13,18 +13,16 @@ from PIL import Image
 
 from wsicomp.errors import SlideError
 from wsicomp.slides import SourceSettings, open_source
-from wsicomp.slides.source import EncodedTiles
 
 
 def test_streams_decode_to_the_slides_pixels(tissue_svs: Path) -> None:
     with open_source(tissue_svs, SourceSettings(tile_size=240)) as source:
-        offers: EncodedTiles = source
-        assert len(offers.encoded_levels) == 3
-        grid = offers.encoded_levels[0]
+        assert len(source.encoded_levels) == 3
+        grid = source.encoded_levels[0]
         assert grid is not None
         assert (grid.rows, grid.cols, grid.tile_width_px, grid.tile_height_px) == (5, 6, 240, 240)
         for row, col in ((0, 0), (1, 1), (2, 3), (4, 5)):
-            stream = offers.read_encoded_tile(0, row, col)
+            stream = source.read_encoded_tile(0, row, col)
             pixels = simplejpeg.decode_jpeg(stream)
             tile = source.levels[0].grid(240).tile(row, col)
             inside = slice(tile.height_px), slice(tile.width_px)

@@ -83,4 +83,4 @@ def test_slide_hands_on_the_clean_profile(tmp_path: Path) -> None:
     write_svs(path, tissue_image(600, 600, 10, 10), mpp=0.5, icc_profile=scanner_profile(4))
     with opened(path) as slide:
         assert slide.info.icc_profile == anonymous_profile(scanner_profile(4))
-    assert describe(path).has_icc_profile
+    assert describe(path)["has_icc_profile"]

@@ -58,7 +58,7 @@ def _is_store(path: Path) -> bool:
 def _slide(path: Path) -> dict[str, Any]:
     from wsicomp.slides.describe import describe
 
-    return {"kind": "slide", **describe(path).to_json()}
+    return {"kind": "slide", **describe(path)}
 
 
 def _store(path: Path) -> dict[str, Any]:

@@ -22,9 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsicomp.errors import ConfigError, SlideDamaged, SlideError
-from wsicomp.geometry import LEVEL_STEP, Level, pyramid
+from wsicomp.geometry import LEVEL_STEP, pyramid
 from wsicomp.slides.cells import Native, read_cells
-from wsicomp.slides.facts import EncodedLevel, SlideFacts
+from wsicomp.slides.facts import SlideFacts
 from wsicomp.slides.settings import SAME_MPP, SourceSettings
 from wsicomp.slides.source import SourceInfo, TissueMask
 from wsicomp.slides.tissue import all_tissue, find_tissue
@@ -40,7 +40,7 @@ MAX_TILES = 2**24
 
 
 class Slide:
-    """An open slide that satisfies `wsicomp.slides.source.TileSource`; a context manager.
+    """An open slide that satisfies `wsicomp.slides.source.Source`; its name, the user's path, is for messages only.
 
     Parameters
     ----------
@@ -58,6 +58,9 @@ class Slide:
     """
 
     def __init__(self, native: Native, settings: SourceSettings) -> None:
+        self.name = native.name
+        self.tile_size = settings.tile_size
+        self.encoded_levels = native.facts.encoded_levels
         self._native = native
         self._facts = native.facts
         self._damaged: set[tuple[int, int, int]] = set()
@@ -73,15 +76,15 @@ class Slide:
                 f"{self.name}: mpp {settings.mpp} leaves {width} x {height} pixels of the slide, less than one tile of "
                 f"{settings.tile_size}; ask for a finer mpp, or for smaller tiles"
             )
-        self._levels = pyramid(width, height, settings.tile_size, settings.max_levels)
-        tiles = len(self._levels[0].grid(settings.tile_size))
+        self.levels = pyramid(width, height, settings.tile_size, settings.max_levels)
+        tiles = len(self.levels[0].grid(settings.tile_size))
         if tiles > MAX_TILES:
             raise SlideError(
                 f"{self.name}: is of {width} x {height} pixels by its own account, {tiles} tiles and more than the "
                 f"{MAX_TILES} that are read; the file is damaged, or the tiles are too small"
             )
         own = self._facts.mpp
-        self._info = SourceInfo(
+        self.info = SourceInfo(
             mpp=(own[0] * self._base_downsample, own[1] * self._base_downsample) if own else None,
             objective_power=self._facts.objective_power,
             vendor=self._facts.vendor,
@@ -103,34 +106,9 @@ class Slide:
         self._native.close()
 
     @property
-    def name(self) -> str:
-        """The path as the user gave it; for messages, never for a store."""
-        return self._native.name
-
-    @property
-    def info(self) -> SourceInfo:
-        """What is known of the slide; its mpp is that of the pyramid's base."""
-        return self._info
-
-    @property
-    def tile_size(self) -> int:
-        """Side of a tile in pixels."""
-        return self._settings.tile_size
-
-    @property
-    def levels(self) -> tuple[Level, ...]:
-        """The pyramid, finest level first."""
-        return self._levels
-
-    @property
     def damaged(self) -> tuple[tuple[int, int, int], ...]:
         """Level, row and column of each tile that was asked for and could not be read; only where these are marked."""
         return tuple(sorted(self._damaged))
-
-    @property
-    def encoded_levels(self) -> tuple[EncodedLevel | None, ...]:
-        """Grid of the tiles of each native level; None for a level whose streams cannot be had."""
-        return self._facts.encoded_levels
 
     def read_encoded_tile(self, level: int, row: int, col: int) -> bytes:
         """Return a tile of a native level as the file holds it: a whole JPEG stream, the level's tables joined.
@@ -142,7 +120,7 @@ class Slide:
         SlideError
             If it is missing, damaged at its start, or the slide is closed.
         """
-        grid = self._facts.encoded_levels[level]
+        grid = self.encoded_levels[level]
         if grid is None or not (0 <= row < grid.rows and 0 <= col < grid.cols):
             raise IndexError(f"no encoded tile ({row}, {col}) on native level {level}")
         return self._native.read_encoded(level, row, col)
@@ -157,7 +135,7 @@ class Slide:
         """
         with self._tissue_lock:
             if self._tissue is None:
-                grids = [level.grid(self._settings.tile_size) for level in self._levels]
+                grids = [level.grid(self.tile_size) for level in self.levels]
                 if self._settings.tissue_only:
                     native = _Marked(self._native) if self._settings.on_damage == "mark" else self._native
                     self._tissue = find_tissue(native, grids, self._base_downsample, self._settings.tissue_threshold)
@@ -175,10 +153,10 @@ class Slide:
         SlideError
             If the slide cannot be read there and damage is refused, or the slide is closed.
         """
-        if not 0 <= level < len(self._levels):
-            raise IndexError(f"no level {level} in a pyramid of {len(self._levels)}")
-        size = self._settings.tile_size
-        tile = self._levels[level].grid(size).tile(row, col)
+        if not 0 <= level < len(self.levels):
+            raise IndexError(f"no level {level} in a pyramid of {len(self.levels)}")
+        size = self.tile_size
+        tile = self.levels[level].grid(size).tile(row, col)
         downsample = self._base_downsample * LEVEL_STEP**level
         # Native downsamples are rarely whole (4.00012). They are taken as such where that moves no pixel of a tile by
         # more than half a pixel.

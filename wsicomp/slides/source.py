@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from wsicomp.geometry import Level
 from wsicomp.slides.facts import EncodedLevel
 
-__all__ = ["EncodedTiles", "Source", "SourceInfo", "TileSource", "TissueMask"]
+__all__ = ["Source", "SourceInfo", "TileSource", "TissueMask"]
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,11 @@ class TileSource(Protocol):
         """One tile, (tile_size, tile_size, 3) uint8 RGB; parts outside the image are reflected."""
 
 
-class EncodedTiles(Protocol):
-    """A source whose own encoded tiles can be had, so that they can be kept without a pixel being decoded."""
+class Source(TileSource, Protocol):
+    """A source that holds a file open; a context manager that closes it.
+
+    The file's own encoded tiles can be had, so that they can be kept without a pixel being decoded.
+    """
 
     @property
     def encoded_levels(self) -> tuple[EncodedLevel | None, ...]:
@@ -106,10 +109,6 @@ class EncodedTiles(Protocol):
         SlideError
             If it cannot be read.
         """
-
-
-class Source(TileSource, EncodedTiles, Protocol):
-    """A source that holds a file open; a context manager that closes it."""
 
     @property
     def damaged(self) -> tuple[tuple[int, int, int], ...]:

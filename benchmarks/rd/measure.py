@@ -179,7 +179,7 @@ class Judge:
         return {
             **asdict(score(logits, self._labels, 0.5, self._logits)),
             "feature_distance": max(float(1 - similarity.mean()), 0.0),
-            "intervals": {name: [i.low, i.high] if i else None for name, i in intervals.items()},
+            "intervals": {name: list(ends) if ends else None for name, ends in intervals.items()},
             "calibrated": calibrated,
         }
 

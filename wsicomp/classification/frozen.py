@@ -59,15 +59,10 @@ class TorchClassifier:
     def __init__(
         self, module: torch.nn.Module, name: str, device: str | torch.device = "cpu", batch_size: int = 16
     ) -> None:
-        self._name = name
+        self.name = name
         self._device = torch.device(device)
         self._module = module.to(self._device)
         self._batch_size = batch_size
-
-    @property
-    def name(self) -> str:
-        """How reports call it."""
-        return self._name
 
     def logits(self, tiles: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Logit of the positive class for each tile: (N, H, W, 3) uint8 -> (N,) float64.
@@ -80,7 +75,7 @@ class TorchClassifier:
             If the network's output is not one or two finite numbers per tile.
         """
         self._module.eval()  # here and not once: its owner may have trained it further
-        return _batched_logits(tiles, self._batch_size, self._forward, self._name)
+        return _batched_logits(tiles, self._batch_size, self._forward, self.name)
 
     def _forward(self, batch: NDArray[np.float32]) -> NDArray[Any]:
         with torch.inference_mode():
@@ -95,9 +90,7 @@ class OnnxClassifier:
     ----------
     path
         A network with one input (B, 3, H, W) float32 in [0, 1] and logits (B,), (B, 1) or (B, 2) as its first
-        output. The batch may be free or fixed.
-    name
-        How reports call it; None takes the file's stem.
+        output. The batch may be free or fixed. Reports call it by the file's stem.
     batch_size
         Tiles per run where the network leaves the batch free.
 
@@ -107,9 +100,9 @@ class OnnxClassifier:
         If onnxruntime is missing, or the file is not such a network.
     """
 
-    def __init__(self, path: str | Path, name: str | None = None, batch_size: int = 16) -> None:
+    def __init__(self, path: str | Path, batch_size: int = 16) -> None:
         path = Path(path)
-        self._name = name or path.stem
+        self.name = path.stem
         try:
             import onnxruntime
         except ImportError as error:
@@ -137,11 +130,6 @@ class OnnxClassifier:
         self._sides = tuple(tiles.shape[2:])
         self._batch_size = tiles.shape[0] if isinstance(tiles.shape[0], int) else batch_size
 
-    @property
-    def name(self) -> str:
-        """How reports call it."""
-        return self._name
-
     def logits(self, tiles: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Logit of the positive class for each tile: (N, H, W, 3) uint8 -> (N,) float64.
 
@@ -157,16 +145,16 @@ class OnnxClassifier:
         for side, wanted in zip(tiles.shape[1:3], self._sides, strict=True):
             if isinstance(wanted, int) and side != wanted:
                 raise ModelError(
-                    f"classifier {self._name} takes tiles of {self._sides[0]} x {self._sides[1]} px, "
+                    f"classifier {self.name} takes tiles of {self._sides[0]} x {self._sides[1]} px, "
                     f"not {tiles.shape[1]} x {tiles.shape[2]}; export it with free sides or cut other tiles"
                 )
-        return _batched_logits(tiles, self._batch_size, self._forward, self._name)
+        return _batched_logits(tiles, self._batch_size, self._forward, self.name)
 
     def _forward(self, batch: NDArray[np.float32]) -> NDArray[Any]:
         try:
             (output,) = self._session.run([self._output], {self._input: batch})
         except Exception as error:  # onnxruntime's exceptions share no base
-            raise ModelError(f"classifier {self._name} failed on tiles: {_first_line(error)}") from error
+            raise ModelError(f"classifier {self.name} failed on tiles: {_first_line(error)}") from error
         return np.asarray(output)
 
 

@@ -25,7 +25,7 @@ from wsicomp.errors import DataError
 from wsicomp.evaluation.fidelity import Fidelity, measure
 from wsicomp.evaluation.machine import describe_machine
 from wsicomp.evaluation.report import CALIBRATED_KEYS, DROPS, FIDELITY, ORIGINAL, ROW_KEYS, STATISTICS, Report, Row
-from wsicomp.metrics.bootstrap import resample_groups, score_distributions
+from wsicomp.metrics.bootstrap import CONFIDENCE, resample_groups, score_distributions
 from wsicomp.metrics.classification import score
 from wsicomp.metrics.distortion import MAX_PSNR_DB
 
@@ -138,7 +138,7 @@ def evaluate(
             "positive": data.classes[1],
             "positives": int(np.count_nonzero(data.labels)),
             "bootstrap": {
-                "confidence": 0.95,
+                "confidence": CONFIDENCE,
                 "clustered_by": "group",
                 "resamples": n_resamples,
                 "seed": seed,
@@ -181,7 +181,7 @@ class _Scores:
         intervals = {name: self._resamples.interval(values) for name, values in distributions.items()}
         return {
             **asdict(scores),
-            "intervals": {name: [i.low, i.high] if i else None for name, i in intervals.items()},
+            "intervals": {name: list(ends) if ends else None for name, ends in intervals.items()},
             "calibrated": self._calibrated(logits),
         }
 

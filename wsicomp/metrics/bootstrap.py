@@ -5,8 +5,8 @@
 
 Tiles of one slide resemble one another, so the unit that is drawn is the group, whole. A statistic of a resample is
 computed from counts instead of copied tiles, and every statistic uses the same resamples: differences between two
-codecs are paired by subtracting their arrays. A resample in which a statistic is undefined (NaN) is dropped and
-counted. With fewer than two groups nothing is known of the spread between groups and there is no interval.
+codecs are paired by subtracting their arrays. A resample in which a statistic is undefined (NaN) is left out.
+With fewer than two groups nothing is known of the spread between groups and there is no interval.
 
 It does NOT correct the percentiles for bias or skew, and with few groups, some tens, intervals are a little narrow.
 """
@@ -21,19 +21,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from wsicomp.metrics.classification import predict, tile_bce
 
-__all__ = ["Interval", "Resamples", "resample_groups", "score_distributions"]
+__all__ = ["CONFIDENCE", "Resamples", "resample_groups", "score_distributions"]
+
+CONFIDENCE = 0.95
+"""Share of the resamples that an interval holds."""
 
 _BLOCK_ELEMENTS = 2**20
 """Weights held at once while AUCs are computed: 8 MiB each of a few arrays."""
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A percentile interval, and how many resamples had no value."""
-
-    low: float
-    high: float
-    dropped: int
 
 
 @dataclass(frozen=True)
@@ -93,25 +87,23 @@ class Resamples:
             np.divide(wins, pairs, out=aucs[block], where=pairs > 0)
         return aucs
 
-    def interval(self, values: NDArray[np.float64], confidence: float = 0.95) -> Interval | None:
-        """Percentile interval of a statistic's values over the resamples.
+    def interval(self, values: NDArray[np.float64]) -> tuple[float, float] | None:
+        """95 % percentile interval of a statistic's values over the resamples.
 
         Parameters
         ----------
         values
             (R,) float64; NaN where the statistic is undefined.
-        confidence
-            Share of the resamples that the interval holds, such as 0.95.
 
         Returns
         -------
-        The interval, or None with fewer than two groups or no defined value.
+        Its low and its high end, or None with fewer than two groups or no defined value.
         """
         defined = values[~np.isnan(values)]
         if self.counts.shape[1] < 2 or not defined.size:
             return None
-        low, high = np.quantile(defined, [(1 - confidence) / 2, (1 + confidence) / 2])
-        return Interval(float(low), float(high), int(values.size - defined.size))
+        low, high = np.quantile(defined, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+        return float(low), float(high)
 
     def _blocks(self) -> Iterator[slice]:
         step = max(_BLOCK_ELEMENTS // max(len(self.group_index), 1), 1)

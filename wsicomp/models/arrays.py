@@ -21,7 +21,7 @@ from wsicomp.models.shipped import read_shipped, shipped_sums
 
 __all__ = ["WeightArrays", "load_arrays"]
 
-PREFIX = "arrays/"
+ARRAYS = "arrays/"
 """Begins the names of integer arrays, and of nothing else, in a weights file."""
 
 
@@ -60,8 +60,8 @@ def load_arrays(source: str | Path) -> WeightArrays:
     found: dict[int, dict[str, NDArray[Any]]] = {}
     try:
         for name, array in load(content).items():
-            if name.startswith(PREFIX):
-                depth, _, key = name.removeprefix(PREFIX).partition("/")
+            if name.startswith(ARRAYS):
+                depth, _, key = name.removeprefix(ARRAYS).partition("/")
                 found.setdefault(int(depth), {})[key] = array
     except (SafetensorError, KeyError, ValueError) as error:
         raise ModelError(f"{source}: not a safetensors file, or damaged") from error

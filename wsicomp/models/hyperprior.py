@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -91,11 +92,12 @@ class FactorisedDensity(nn.Module):
     """A density of its own for each channel, by its cumulative (Balle et al., 2018, appendix 6.1)."""
 
     WIDTHS = (1, 3, 3, 3, 3, 1)
+    SPREAD = 10.0
 
-    def __init__(self, channels: int, spread: float = 10.0) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
         layers = len(self.WIDTHS) - 1
-        scale = spread ** (1 / layers)
+        scale = self.SPREAD ** (1 / layers)
         shapes = list(zip(self.WIDTHS[1:], self.WIDTHS[:-1], strict=True))
         self.matrices = nn.ParameterList(
             torch.full((channels, out, before), math.log(math.expm1(1 / scale / out))) for out, before in shapes
@@ -227,17 +229,11 @@ def up(before: int, after: int) -> nn.ConvTranspose2d:
     return nn.ConvTranspose2d(before, after, 5, stride=2, padding=2, output_padding=1)
 
 
-@register("balle2018-hyperprior", "peer")
-def scale_hyperprior() -> Hyperprior:
-    """Build the peer that predicts scales alone."""
-    return Hyperprior(means=False)
-
-
-@register("minnen2018-mean", "peer")
-def mean_scale_hyperprior() -> Hyperprior:
-    """Build the peer that predicts means and scales."""
-    return Hyperprior(means=True)
-
-
-PEERS = {"balle2018-hyperprior": scale_hyperprior, "minnen2018-mean": mean_scale_hyperprior}
+PEERS = {
+    "balle2018-hyperprior": partial(Hyperprior, means=False),
+    "minnen2018-mean": partial(Hyperprior, means=True),
+}
 """Keys of the peers, and what builds them, untrained."""
+
+for key, build in PEERS.items():
+    register(key, "peer")(build)

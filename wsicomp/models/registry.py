@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from wsicomp.disk import replacing
 from wsicomp.errors import ModelError
+from wsicomp.models.arrays import ARRAYS
 from wsicomp.models.autoencoder import STUDY_CODEC
 from wsicomp.models.classifier import CLASSIFIER
 from wsicomp.models.family import Family, registered
@@ -47,7 +48,6 @@ __all__ = [
 ]
 
 METADATA = "wsicomp"
-ARRAYS = "arrays/"
 
 
 @dataclass(frozen=True)

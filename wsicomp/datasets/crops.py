@@ -47,19 +47,19 @@ IMMUNOSTAINED = 0.15
 DAB_STRENGTH = (1.0, 2.5)
 """Density of the DAB over that of the eosin."""
 DRAWN_AHEAD = 4
-"""Batches, each by a thread: a GPU takes them faster than one thread draws."""
+"""Batches drawn ahead, each by a thread: a GPU takes them faster than one thread draws."""
 MAX_SCALE = 2.0
-"""Largest side of a crop that is resampled, over what it becomes; the smallest is one over it."""
+"""Largest factor by which a crop is made smaller; the largest by which it is made larger is the same."""
 
 ALIGNED = 0.8
-"""Share of the crops, of those of their own size or twice it, that begin where a block does."""
+"""Share of the crops cut at their own size or twice it that begin where a block does."""
 BLOCK_PX = 16
 """Side of a JPEG's blocks of halved chroma; the side of luma's, 8, divides it."""
 JPEG_QUALITIES = (25, 95)
 JPEG_KINDS = {"RGB": 0.5, "4:4:4": 0.25, "4:2:0": 0.25}
-"""Share of each kind of JPEG: of red, green and blue each by itself, of all chroma, of a quarter of it."""
+"""Share of each kind of JPEG: red, green and blue coded each by itself, all of the chroma, a quarter of it."""
 REFOCUS = (-0.8, 1.5)
-"""How much of what a Gaussian blur takes away is added: a whole one less is the blurred crop, one more its mirror."""
+"""How much of the detail that a Gaussian blur removes is added; -1 gives the blurred crop."""
 BLUR_PX = (0.5, 1.5)
 """Standard deviation of that blur."""
 
@@ -237,20 +237,20 @@ FROM_EOSIN, TO_DAB = np.linalg.inv(stain_basis(1)), stain_basis(2)
 
 
 def immunostain(strength: float) -> NDArray[np.float64]:
-    """Mixing (3, 3) that keeps haematoxylin and gives the place of eosin to DAB, so many times as dense."""
+    """Mixing (3, 3) that keeps haematoxylin and replaces eosin by DAB, `strength` times as dense."""
     mixing: NDArray[np.float64] = FROM_EOSIN @ np.diag([1, strength, 1]) @ TO_DAB
     return mixing
 
 
 def refocus(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Sharpen or soften (H, W, 3) uint8 by a random part of what a random Gaussian blur takes away."""
+    """Sharpen or soften (H, W, 3) uint8 by a random share of the detail that a random Gaussian blur removes."""
     sharp = Image.fromarray(np.ascontiguousarray(image))
     blurred = sharp.filter(ImageFilter.GaussianBlur(rng.uniform(*BLUR_PX)))
     return np.asarray(Image.blend(blurred, sharp, 1 + rng.uniform(*REFOCUS)))
 
 
 def through_jpeg(image: NDArray[np.uint8], kind: str, quality: int) -> NDArray[np.uint8]:
-    """Code (H, W, 3) uint8 as JPEG of one of `JPEG_KINDS` and of a quality from 1 to 100, and decode it."""
+    """Code (H, W, 3) uint8 as one of `JPEG_KINDS` at a quality from 1 to 100, and decode it."""
     stream = BytesIO()
     # A stream that holds red, green and blue as they are is marked, so that decoders do not take them for YCbCr.
     colours: dict[str, Any] = {"keep_rgb": True} if kind == "RGB" else {"subsampling": kind}

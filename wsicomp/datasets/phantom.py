@@ -36,14 +36,13 @@ GROUP_PATCHES = 8
 """Patches of one group, a phantom's slide: they share a stain."""
 
 SPLITS = ("train", "val", "test")
+"""Names of the splits; no patch and no stain of one occurs in another."""
 
 PHANTOM_CLASSES = ("benign", "malignant")
 """Names of label 0 and label 1."""
 
 PHANTOM_COUNTS = {"train": 1280, "val": 256, "test": 256}
 """Patches of each split that the shipped classifier is trained, chosen and scored on."""
-
-"""Names of the splits; no patch and no stain of one occurs in another."""
 
 _GRADE_MEAN = (0.25, 0.75)
 _GRADE_SD = 0.14

@@ -56,7 +56,7 @@ DECODER_BLOCKS = ((2,), (2,), (2, 2), (2, 2, 1))
 
 
 def blocks(count: int, stage: int, middle: Sequence[int]) -> list[nn.Module]:
-    """Residual blocks of one resolution, whose middle is so wide; stage 0 is 1/2."""
+    """Residual blocks of one resolution, their middle as wide as `middle` says; stage 0 is 1/2."""
     return [ResidualBlock(TRUNK_CHANNELS[stage], middle[stage]) for _ in range(count)]
 
 

@@ -31,7 +31,7 @@ INDEX_MAX_BYTES = 2**20
 def parts_of(path: str | os.PathLike[str]) -> list[Path]:
     """Files that make up a slide: the named one, and those that its format is known to keep beside it.
 
-    Of a DICOM series only the named file is returned.
+    Only the named file of a DICOM series is returned.
 
     Raises
     ------

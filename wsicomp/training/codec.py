@@ -52,14 +52,14 @@ LMBDA = {1: (0.02, 0.4), 2: (0.005, 0.12), 3: (0.002, 0.05), 4: (0.0005, 0.02)}
 """Weight of the distortion at the lowest and the highest quality of each depth."""
 
 USUAL_MSE = 4e-4
-"""Squared error of a crop times the cube root of lmbda: what validation crops came to, trained on that error alone."""
+"""Squared error of a crop times the cube root of lmbda, on validation crops after training on that error alone."""
 
 LEAST_MSE = 1e-6
 """Below this error, -60 dB, a crop earns nothing more."""
 
 RATE_WARMUP = 4000
-"""Steps in which the bits come to count whole, or a quarter of all: before it can draw, a depth would learn that saying
-nothing is free, and a channel that is always zero learns no more."""
+"""Steps over which the weight of the bits rises to 1, at most a quarter of all: with the full weight from the start, a
+depth would learn to send nothing before it can draw, and a channel that is always zero learns no more."""
 
 MS_SSIM_SHARE = 0.25
 """Share of MS-SSIM in the distortion; the rest is squared error."""
@@ -68,7 +68,7 @@ MS_SSIM_MSE = 1 / 20
 """Squared error that counts as much as a loss of 1 in MS-SSIM, from what validation patches lose of both."""
 
 BORDER_SHARE = 1 / 16
-"""Share of the squared error that is of the outermost pixels alone: in a crop of 128, each counts for three others."""
+"""Share of the outermost pixels in the squared error: in a crop of 128, each counts for three others."""
 
 FIT_CROP_PX = 192
 FIT_CROPS = 192

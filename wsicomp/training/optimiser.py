@@ -27,7 +27,7 @@ MUON_DECAY, ADAMW_DECAY = 1e-2, 1e-4
 
 
 class MuonAdamW:
-    """Both optimisers, with the face of one.
+    """Both optimisers behind the interface of one.
 
     Parameters
     ----------

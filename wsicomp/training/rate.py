@@ -30,7 +30,7 @@ LOWEST, HIGHEST = -5.0, 7.0
 """Range of the logarithm of a scale, to base 2."""
 
 ROUNDING = 2.0 ** (HIDDEN_SHIFT - 1 - INNER_BITS)
-"""What the coder adds to a hidden unit: it drops the last bits, and half a unit more makes that rounding."""
+"""Added to a hidden unit by the coder: it drops the last bits, so that half a unit more makes it round."""
 
 
 class ScaleNetwork(nn.Module):

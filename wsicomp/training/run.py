@@ -86,8 +86,8 @@ def cosine(step: int, steps: int, *, warmup: int) -> float:
 def plateau(step: int, steps: int, *, warmup: int) -> float:
     """Learning-rate factor in [0, 1]: linear warm-up, a plateau, and a fall to zero over the last 40 % of the steps.
 
-    The fall is one minus the root of what is done of it (Hagele et al., 2024). Up to there a run is the beginning of
-    every longer one.
+    The fall is one minus the square root of its done share (Hagele et al., 2024). Before it, a run is the same as every
+    longer one.
     """
     if step < warmup:
         return (step + 1) / warmup

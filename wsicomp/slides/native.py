@@ -72,8 +72,10 @@ def _number(properties: Mapping[str, str], key: str) -> float | None:
     return value if math.isfinite(value) and value > 0 else None
 
 
-def _apparent_magnification(properties: Mapping[str, str]) -> float | None:
-    """Return the objective power that a plain TIFF gives in the notation of Aperio; None where it gives none."""
+def _objective_power(properties: Mapping[str, str]) -> float | None:
+    """Return the magnification of the objective, from a plain TIFF in Aperio's notation; None where it is not given."""
+    if properties["openslide.vendor"] != "generic-tiff":
+        return _number(properties, "objective-power")
     found = re.search(r"\bAppMag = ([0-9]+(?:\.[0-9]+)?)", properties.get("tiff.ImageDescription", ""))
     return float(found[1]) or None if found else None
 
@@ -146,7 +148,7 @@ class NativeSlide:
             bounds_px=bounds or (0, 0, *level_sizes[0]),
             has_bounds=bounds is not None,
             mpp=(mpp_x, mpp_y) if mpp_x and mpp_y else None,
-            objective_power=_number(properties, "objective-power") or _apparent_magnification(properties),
+            objective_power=_objective_power(properties),
             has_icc_profile=profile is not None,
             icc_profile=anonymous_profile(profile) if profile else None,
             associated_images=known,

@@ -13,6 +13,7 @@ code.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import math
@@ -23,6 +24,7 @@ import subprocess
 import sys
 import threading
 import weakref
+from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -88,7 +90,8 @@ class _Child:
         readers = [our.makefile("rb") for our in ours]
         self.end = weakref.finalize(self, _end, process, [*ours, *readers])
         try:
-            self.first = self._line(readers[0])
+            with self._listening():
+                self.first: dict[str, Any] = json.loads(readers[0].readline(LINE_BYTES))
         except _Died:
             self.end()
             raise
@@ -105,40 +108,27 @@ class _Child:
         """
         sending, reading = self._free.get()
         try:
-            try:
+            with self._listening():
                 sending.sendall(json.dumps(request).encode() + b"\n")
-            except OSError:
-                raise _Died("died") from None
-            message = self._line(reading)
-            size = message.get("bytes", 0)
-            if not 0 <= size <= limit_bytes:
-                raise _Died("answers with too much")
-            return message, self._bytes(reading, size)
+                message: dict[str, Any] = json.loads(reading.readline(LINE_BYTES))
+                size = message.get("bytes", 0)
+                if not 0 <= size <= limit_bytes:
+                    raise _Died("answers with too much")
+                content = reading.read(size)
+            if len(content) != size:
+                raise _Died("died")
+            return message, content
         finally:
             self._free.put((sending, reading))
 
-    def _line(self, reading: io.BufferedReader) -> dict[str, Any]:
+    @contextlib.contextmanager
+    def _listening(self) -> Iterator[None]:
         try:
-            message: dict[str, Any] = json.loads(reading.readline(LINE_BYTES))
+            yield
         except TimeoutError:
-            raise self._silent() from None
+            raise _Died(f"does not answer within {self._timeout_s:g} s") from None
         except (OSError, ValueError):
             raise _Died("died") from None
-        return message
-
-    def _bytes(self, reading: io.BufferedReader, size: int) -> bytes:
-        try:
-            content = reading.read(size)
-        except TimeoutError:
-            raise self._silent() from None
-        except OSError:
-            raise _Died("died") from None
-        if len(content) != size:
-            raise _Died("died")
-        return content
-
-    def _silent(self) -> _Died:
-        return _Died(f"does not answer within {self._timeout_s:g} s")
 
 
 def _end(process: subprocess.Popen[bytes], channels: list[socket.socket | io.BufferedReader]) -> None:

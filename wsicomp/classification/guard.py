@@ -60,7 +60,7 @@ def load_guard(source: str, device: torch.device, *, tile_size: int, max_shift: 
     Parameters
     ----------
     tile_size
-        Side in pixels of the tiles that it will see; whether it takes them is found out here, on a black one.
+        Side in pixels of the tiles that it will see; a black one is tried here.
     max_shift
         Largest allowed distance between the logit of a tile and that of its original; None allows any.
 

@@ -124,7 +124,7 @@ class PatchTable:
 
     @property
     def source(self) -> str:
-        """The table's name, and its share where it has one: what a training is told and remembers."""
+        """The table's name, and its share where it has one: what a training records."""
         return self.name if self.share is None else f"{self.name}:{self.share:g}"
 
     @property

@@ -7,7 +7,7 @@
            x_hat --> classifier --> logits --> scores, flips, bootstrap (the same resamples for all rows) --> row
 
 Reconstructions may come from a generator: each is let go before the next is asked for, so memory holds the originals
-and one reconstruction. It does NOT encode, decode, train or calibrate; it is told bytes and a threshold.
+and one reconstruction. It does NOT encode, decode, train or calibrate; its caller gives bytes and a threshold.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 torch keeps the number of threads that it computes with per thread: a thread takes over what any thread set last when it
 first computes, and then keeps its own. The pool's threads compute with one thread each, so that a result does not
-depend on how many there are; nobody else's number is changed.
+depend on how many there are; no other thread's number is changed.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class _Pool:
             return torch.get_num_threads()
 
     def submit(self, work: Callable[[], None], threads: int, times: int) -> list[Future[None]]:
-        """Begin work so many times, in a pool of at least so many threads."""
+        """Begin `work` a number of times, in a pool of at least `threads` threads."""
         with self._lock:
             if threads > self._size:
                 # What the smaller pool has begun, it ends.

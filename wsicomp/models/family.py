@@ -78,7 +78,7 @@ class Codec(Protocol):
 
     @property
     def latent_dtypes(self) -> tuple[str, ...]:
-        """Types that latents can be stored as, the usual one first."""
+        """Types that latents can be stored as, the default first."""
 
     @property
     def has_entropy_model(self) -> bool:

@@ -53,7 +53,7 @@ class Native(Protocol):
         """
 
     def close(self) -> None:
-        """Let go of the file; later reads raise SlideError."""
+        """Close the file; later reads raise SlideError."""
 
 
 def read_cells(

@@ -17,7 +17,7 @@ __all__ = ["EncodedLevel", "SlideFacts"]
 
 @dataclass(frozen=True)
 class EncodedLevel:
-    """Grid of the tiles of a native level whose encoded streams can be had: rows and columns, and pixels of a tile."""
+    """Grid of a native level whose encoded tiles can be read: rows, columns, and the sides of a tile in pixels."""
 
     rows: int
     cols: int
@@ -40,13 +40,13 @@ class SlideFacts:
     bounds_px
         x, y, width and height of the part of level 0 that was scanned; all of it where the slide does not say.
     has_bounds
-        Whether the slide says so.
+        Whether the slide gives its bounds.
     mpp
         Micrometres per level-0 pixel, x and y; None where the slide does not say.
     objective_power
         Magnification of the objective; None where the slide does not say.
     has_icc_profile, icc_profile
-        Whether the file holds a colour profile, and what is left of it without texts and dates, if it is one of RGB.
+        Whether the file holds a colour profile, and the profile without texts and dates, if it is one of RGB.
     associated_images, other_associated_images
         Which of label, macro and thumbnail the file holds, and how many images of other names.
     properties
@@ -56,7 +56,7 @@ class SlideFacts:
     fingerprint
         64 hexadecimal digits, as `wsicomp.slides.fingerprint` computes them.
     encoded_levels
-        For each native level the grid of its JPEG tiles, or None where their streams cannot be had.
+        For each native level the grid of its JPEG tiles, or None where their streams cannot be read.
     """
 
     vendor: str | None

@@ -161,14 +161,14 @@ class NativeSlide:
         )
 
     def close(self) -> None:
-        """Let go of the file; a read in another thread ends first."""
+        """Close the file; a read in another thread ends first."""
         # OpenSlide frees a handle under its readers' feet; dropping the reference closes it after the last of them.
         self._handle = None
         if self._tiles is not None:
             self._tiles.close()
 
     def _tiff_tiles(self) -> TiffTiles | None:
-        # Only levels of which a look at the middle shows what OpenSlide shows.
+        # Keeps the levels whose middle is what OpenSlide shows.
         tiles = TiffTiles.open(self.name, self._level_sizes)
         if tiles is None:
             return None

@@ -28,7 +28,7 @@ from wsicomp.slides.resample import cell_means
 __all__ = ["MAX_PIXELS", "NativePicture"]
 
 MAX_PIXELS = 2**28
-"""The largest picture has so many: 16,384 x 16,384, which take 768 MiB of memory."""
+"""Pixels of the largest picture: 16,384 x 16,384, which take 768 MiB of memory."""
 
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
 """Pillow's names of pixels with at most 8 bits per channel that become RGB without a colour profile."""
@@ -71,7 +71,7 @@ class NativePicture:
         )
 
     def close(self) -> None:
-        """Let go of the pixels."""
+        """Free the pixels."""
         self._pixels = None
 
     def read_block(

@@ -1,6 +1,6 @@
 """Says how a slide is read: resolution, tiles, what counts as tissue, which reader, and what damage means.
 
-What this does not do: it opens no file. Whether a setting fits a slide is found out by `wsicomp.slides.open_source`.
+What this does not do: it opens no file. `wsicomp.slides.open_source` checks whether a setting fits a slide.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ class Slide:
         self.close()
 
     def close(self) -> None:
-        """Let go of the file; later reads raise SlideError."""
+        """Close the file; later reads raise SlideError."""
         self._native.close()
 
     @property
@@ -190,7 +190,7 @@ class Slide:
 
 
 class _Marked:
-    """An open slide of which blocks that cannot be read are of `DAMAGED_RGB`: nothing that could be glass."""
+    """An open slide that shows `DAMAGED_RGB`, which is never glass, where a block cannot be read."""
 
     def __init__(self, native: Native) -> None:
         self.name = native.name

@@ -92,12 +92,12 @@ class TileSource(Protocol):
 class Source(TileSource, Protocol):
     """A source that holds a file open; a context manager that closes it.
 
-    The file's own encoded tiles can be had, so that they can be kept without a pixel being decoded.
+    It gives the file's own encoded tiles too, so that they can be kept without decoding a pixel.
     """
 
     @property
     def encoded_levels(self) -> tuple[EncodedLevel | None, ...]:
-        """Grid of the tiles of each of the file's own levels; None for a level whose streams cannot be had."""
+        """Grid of the tiles of each of the file's own levels; None for a level without such streams."""
 
     def read_encoded_tile(self, level: int, row: int, col: int) -> bytes:
         """Return a tile of one of the file's own levels: a whole JPEG stream, the level's tables joined.
@@ -123,4 +123,4 @@ class Source(TileSource, Protocol):
         """Close the source."""
 
     def close(self) -> None:
-        """Let go of the file; later reads raise SlideError."""
+        """Close the file; later reads raise SlideError."""

@@ -67,14 +67,14 @@ class TiffTiles:
         return cls(path, found) if any(found) else None
 
     def close(self) -> None:
-        """Let go of the file; a read in another thread ends with None."""
+        """Close the file; a read in another thread returns None."""
         with self._lock:
             if self._file >= 0:
                 os.close(self._file)
             self._file = -1
 
     def leave(self, level: int) -> None:
-        """Read a level no more: each later read of it ends with None."""
+        """Stop reading a level directly: each later read of it returns None."""
         self._pages[level] = None
 
     @property

@@ -1,14 +1,12 @@
 """The integer arrays in a weights file, such as the tables of an entropy coder, read without torch.
 
-    shipped name, or path of weights --> bytes, SHA-256 checked where shipped --> {"DEPTH/NAME": array}
+    shipped name, or path of weights --> bytes, SHA-256 checked where shipped --> {depth: {name: array}}
 
 The registry, which builds networks, reads the same entries of the same files.
 """
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,30 +17,14 @@ from safetensors.numpy import load
 from wsicomp.errors import ModelError
 from wsicomp.models.shipped import read_shipped, shipped_sums
 
-__all__ = ["WeightArrays", "load_arrays"]
+__all__ = ["ARRAYS", "load_arrays"]
 
 ARRAYS = "arrays/"
 """Begins the names of integer arrays, and of nothing else, in a weights file."""
 
 
-@dataclass(frozen=True)
-class WeightArrays:
-    """Integer arrays of a weights file.
-
-    Parameters
-    ----------
-    sha256
-        SHA-256 of the file.
-    by_depth
-        Arrays of each depth by name; empty for weights without.
-    """
-
-    sha256: str
-    by_depth: dict[int, dict[str, NDArray[Any]]]
-
-
-def load_arrays(source: str | Path) -> WeightArrays:
-    """Read the arrays of shipped weights by name, or of weights of one's own by path.
+def load_arrays(source: str | Path) -> dict[int, dict[str, NDArray[Any]]]:
+    """Read the arrays of shipped weights by name, or of weights of one's own by path: for each depth, by their names.
 
     Raises
     ------
@@ -50,13 +32,12 @@ def load_arrays(source: str | Path) -> WeightArrays:
         If there are no such weights, or the file is damaged.
     """
     if str(source) in shipped_sums():
-        content, sha256 = read_shipped(str(source))
+        content, _ = read_shipped(str(source))
     else:
         try:
             content = Path(source).read_bytes()
         except OSError as error:
             raise ModelError(f"{source}: no such weights, or they cannot be read; give a file of weights") from error
-        sha256 = hashlib.sha256(content).hexdigest()
     found: dict[int, dict[str, NDArray[Any]]] = {}
     try:
         for name, array in load(content).items():
@@ -65,4 +46,4 @@ def load_arrays(source: str | Path) -> WeightArrays:
                 found.setdefault(int(depth), {})[key] = array
     except (SafetensorError, KeyError, ValueError) as error:
         raise ModelError(f"{source}: not a safetensors file, or damaged") from error
-    return WeightArrays(sha256, found)
+    return found

@@ -51,7 +51,7 @@ def register_tables(weights: str | Path) -> None:
 def models_of(weights: str | Path) -> list[EntropyModel]:
     """Entropy models of all depths of weights; ModelError if they are damaged."""
     try:
-        return [EntropyModel.from_arrays(arrays) for arrays in load_arrays(weights).by_depth.values()]
+        return [EntropyModel.from_arrays(arrays) for arrays in load_arrays(weights).values()]
     except ValueError as error:
         raise ModelError(f"{weights}: its entropy tables are damaged; get the file again") from error
 

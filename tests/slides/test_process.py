@@ -75,6 +75,8 @@ def test_a_process_that_hangs_is_given_up_and_the_place_is_named(tissue_svs: Pat
     for sending, _ in list(reader._child._free.queue):
         sending.settimeout(0.2)
     child.suspend()
+    while child.status() != psutil.STATUS_STOPPED:  # its other threads still run until the first has seen the signal
+        time.sleep(0.001)
     with pytest.raises(SlideError, match=rf"{re.escape(str(tissue_svs))}: the process .* within 0\.001 s"):
         reader.read_block(*BLOCK)
     reader.close()

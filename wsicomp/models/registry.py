@@ -51,15 +51,6 @@ METADATA = "wsicomp"
 
 
 @dataclass(frozen=True)
-class Header:
-    """What a weights file says of itself, under one key of its metadata."""
-
-    model: str
-    settings: dict[str, Any]
-    notes: dict[str, str]
-
-
-@dataclass(frozen=True)
 class LoadedModel:
     """A network in evaluation mode, with what its weights file says of it.
 
@@ -117,11 +108,11 @@ def describe_shipped() -> list[dict[str, Any]]:
     return [
         {
             "name": name,
-            "model": file.header.model,
+            "model": file.model,
             "family": file.family,
             "bytes": file.size_bytes,
             "sha256": file.sha256,
-            "notes": file.header.notes,
+            "notes": file.notes,
         }
         for name, file in files.items()
     ]
@@ -145,26 +136,24 @@ def load_model(source: str | Path, *, family: Family | None = None, key: str | N
         If there are no such weights, the file is damaged, or it belongs to another model or family.
     """
     file = _read(source, family)
-    model = registered(file.header.model)
+    model = registered(file.model)
     if model is None:
-        raise ModelError(f"{file.label}: weights of '{file.header.model}', which this version does not know")
+        raise ModelError(f"{file.label}: weights of '{file.model}', which this version does not know")
     if family not in (None, model.family):
         raise ModelError(
-            f"{file.label}: weights of '{file.header.model}', a {model.family}, where a {family} is needed: "
+            f"{file.label}: weights of '{file.model}', a {model.family}, where a {family} is needed: "
             f"{' or '.join(shipped(family))}"
         )
-    if key not in (None, file.header.model):
-        raise ModelError(f"{file.label}: weights of '{file.header.model}', where '{key}' is needed")
+    if key not in (None, file.model):
+        raise ModelError(f"{file.label}: weights of '{file.model}', where '{key}' is needed")
     tensors = dict(file.tensors)
     arrays = {name.removeprefix(ARRAYS): tensors.pop(name).numpy() for name in file.tensors if name.startswith(ARRAYS)}
     try:
-        module = model.build(**file.header.settings)
+        module = model.build(**file.settings)
         module.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
     except (RuntimeError, TypeError, ValueError) as error:
         raise ModelError(f"{file.label}: damaged, or not made by this version; get the file again") from error
-    return LoadedModel(
-        file.header.model, model.family, file.name, file.sha256, file.header.notes, module.eval(), arrays
-    )
+    return LoadedModel(file.model, model.family, file.name, file.sha256, file.notes, module.eval(), arrays)
 
 
 def save_model(
@@ -209,13 +198,15 @@ class _WeightsFile:
     label: str
     sha256: str
     size_bytes: int
-    header: Header
+    model: str
+    settings: dict[str, Any]
+    notes: dict[str, str]
     tensors: dict[str, Tensor]
 
     @property
     def family(self) -> Family | None:
         """Family of its model; None for a model that this version does not know."""
-        model = registered(self.header.model)
+        model = registered(self.model)
         return None if model is None else model.family
 
 
@@ -247,7 +238,7 @@ def _parsed(name: str, label: str, content: bytes, sha256: str) -> _WeightsFile:
         raise ModelError(f"{label}: safetensors of another program; weights of wsicomp name their model")
     try:
         found = json.loads(text)
-        header = Header(found["model"], dict(found["settings"]), dict(found["notes"]))
+        says = found["model"], dict(found["settings"]), dict(found["notes"])
     except (ValueError, TypeError, KeyError) as error:
         raise ModelError(f"{label}: damaged, or not made by this version; get the file again") from error
-    return _WeightsFile(name, label, sha256, len(content), header, tensors)
+    return _WeightsFile(name, label, sha256, len(content), *says, tensors)

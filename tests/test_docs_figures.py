@@ -96,3 +96,15 @@ def test_memory_and_start() -> None:
     assert f"`wsicomp --help` takes {seconds['wsicomp --help']} s" in text
     assert f"`wsicomp info` {seconds['wsicomp info SLIDE']} s" in text
     assert f"`import torch` alone takes {seconds['import torch']} s" in text
+
+
+def test_what_a_cluster_costs() -> None:
+    found = result("cluster.json")
+    text = " ".join(page("docs/pipelines.md").split())
+    rows = f"in {found['shards']} shards and {found['rows_of_shards']} rows of shards"
+    assert f"{found['tissue_tiles']:,} tissue tiles {rows}" in text
+    wall, cpu = ([pair[f"{kind}_ratio"] for pair in found["pairs"]] for kind in ("wall", "cpu"))
+    span = f"({min(cpu):.2f} to {max(cpu):.2f} in {len(cpu)} pairs)"
+    assert f"takes {found['median_cpu_ratio']:.2f} times the CPU time of one process {span}" in text
+    assert f"{min(wall):.2f} to {max(wall):.2f} times its wall time" in text
+    assert found["stores_equal"]

@@ -35,6 +35,7 @@ def test_a_limit_picks_depth_and_quality(cli: Cli, slide: Path, wsic_weights: Pa
         (["--max-bytes", 2000], 4, "2,000 bytes cannot be reached; the smallest setting makes about"),
         (["--psnr", 90], 4, "90 dB cannot be reached; the finest setting gives"),
         (["--reader", "fast"], 2, "reader fast is unknown; use auto, openslide or tiff"),
+        (["--on-damage", "ignore"], 2, "a damaged tile is one to refuse or to mark; ignore is unknown"),
     ],
 )
 def test_one_line_for_what_cannot_be(

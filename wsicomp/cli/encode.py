@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from wsicomp.cli import encode_options as asked
 from wsicomp.cli.console import emit, log, progress_bar, say
@@ -78,7 +78,7 @@ def encode(
     from wsicomp.pipeline.status import StatusLog
     from wsicomp.pipeline.target import codec_choice
     from wsicomp.slides import SourceSettings
-    from wsicomp.slides.settings import check_on_damage, check_reader
+    from wsicomp.slides.settings import OnDamage, Reader
 
     if overwrite and resume:
         raise ConfigError("--overwrite and --resume exclude each other: replace every store, or keep complete ones")
@@ -94,7 +94,7 @@ def encode(
         target=Target.of(bits_per_pixel, psnr, max_bytes),
         floor=make_floor(min_psnr, min_ms_ssim, keep_prediction, max_logit_shift, tile_size, device),
         source=SourceSettings(
-            mpp, tile_size, levels, tissue, tissue_threshold, check_reader(reader), check_on_damage(on_damage)
+            mpp, tile_size, levels, tissue, tissue_threshold, cast(Reader, reader), cast(OnDamage, on_damage)
         ),
         existing="replace" if overwrite else "resume" if resume else "refuse",
         zipped=zipped,

@@ -22,12 +22,13 @@ import signal
 import socket
 import sys
 import threading
+from typing import cast
 
 import numpy as np
 
 from wsicomp.errors import SlideDamaged, SlideError
 from wsicomp.slides.cells import Native
-from wsicomp.slides.settings import check_reader
+from wsicomp.slides.settings import Reader
 
 __all__ = ["MEMORY_BYTES", "serve"]
 
@@ -64,7 +65,7 @@ def _serve_then_end(channel: socket.socket, native: Native) -> None:
         os._exit(0)  # the other side is gone, or something failed that is no damage: it sees the socket close
 
 
-def main(path: str, reader: str, *descriptors: str) -> int:
+def main(path: str, reader: Reader, *descriptors: str) -> int:
     """Open the slide and serve it."""
     # Signals of a terminal or a scheduler reach the whole group; the other side decides what becomes of its slides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -74,7 +75,7 @@ def main(path: str, reader: str, *descriptors: str) -> int:
     from wsicomp.slides.local import open_native  # under the limit, as all that it loads and reads
 
     try:
-        native = open_native(path, reader=check_reader(reader))
+        native = open_native(path, reader=reader)
     except SlideError as error:
         _send(channels[0], {"error": str(error)})
         return 0
@@ -86,4 +87,4 @@ def main(path: str, reader: str, *descriptors: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(main(sys.argv[1], cast(Reader, sys.argv[2]), *sys.argv[3:]))

@@ -17,8 +17,6 @@ __all__ = [
     "OnDamage",
     "Reader",
     "SourceSettings",
-    "check_on_damage",
-    "check_reader",
 ]
 
 Reader = Literal["auto", "openslide", "tiff"]
@@ -27,43 +25,12 @@ Reader = Literal["auto", "openslide", "tiff"]
 OnDamage = Literal["refuse", "mark"]
 """What becomes of a tile that cannot be read."""
 
-READERS: tuple[Reader, ...] = get_args(Reader)
-ON_DAMAGE: tuple[OnDamage, ...] = get_args(OnDamage)
-
 DEFAULT_TISSUE_THRESHOLD = 10
 """Grey levels. Overview cells of bare glass on a real slide, JPEG quality 30, stay within 7 of its colour: 8 is the
 least that finds all of that glass. 10 leaves some room for uneven light and no more: what it swallows is lost."""
 
 SAME_MPP = 0.01
 """Relative difference under which two resolutions count as one: a scanner's own calibration is no better."""
-
-
-def check_reader(reader: str) -> Reader:
-    """Return the name of a reader.
-
-    Raises
-    ------
-    ConfigError
-        If there is none of that name.
-    """
-    for name in READERS:
-        if reader == name:
-            return name
-    raise ConfigError(f"reader {reader} is unknown; use auto, openslide or tiff")
-
-
-def check_on_damage(on_damage: str) -> OnDamage:
-    """Return what becomes of a damaged tile.
-
-    Raises
-    ------
-    ConfigError
-        If it is neither "refuse" nor "mark".
-    """
-    for name in ON_DAMAGE:
-        if on_damage == name:
-            return name
-    raise ConfigError(f"a damaged tile is one to refuse or to mark; {on_damage} is unknown")
 
 
 @dataclass(frozen=True)
@@ -113,5 +80,7 @@ class SourceSettings:
             raise ConfigError(f"a pyramid has at least 1 level, not {self.max_levels}")
         if not 0 <= self.tissue_threshold <= 255:
             raise ConfigError(f"the tissue threshold is in grey levels from 0 to 255, not {self.tissue_threshold}")
-        check_reader(self.reader)
-        check_on_damage(self.on_damage)
+        if self.reader not in get_args(Reader):
+            raise ConfigError(f"reader {self.reader} is unknown; use auto, openslide or tiff")
+        if self.on_damage not in get_args(OnDamage):
+            raise ConfigError(f"a damaged tile is one to refuse or to mark; {self.on_damage} is unknown")

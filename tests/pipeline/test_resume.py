@@ -11,7 +11,7 @@ import pytest
 
 from tests.factories import tissue_slide
 from tests.pipeline.sources import files_of
-from wsicomp.errors import ConfigError, SlideError, StoreError
+from wsicomp.errors import ConfigError, SlideError, StoreError, StoreVersion
 from wsicomp.pipeline.batch import Job, Outcome, run
 from wsicomp.pipeline.floor import Floor
 from wsicomp.pipeline.resume import check_same_slide
@@ -71,12 +71,20 @@ def test_resume_makes_again_what_is_not_whole(slide: Path, codec_at: CodecAt, da
 
 
 @pytest.mark.parametrize(
-    ("depth", "settings"), [(2, {}), (3, {"tile_size": 128}), (3, {"mpp": 2.0})], ids=["depth", "tile size", "mpp"]
+    ("depth", "settings"),
+    [
+        (2, {}),
+        (3, {"tile_size": 128}),
+        (3, {"mpp": 2.0}),
+        (3, {"tissue_threshold": 20}),
+        (3, {"tissue_only": False}),
+    ],
+    ids=["depth", "tile size", "mpp", "threshold", "all tiles"],
 )
 def test_resume_does_not_take_a_store_of_other_settings_for_done(
     slide: Path, codec_at: CodecAt, depth: int, settings: dict[str, Any]
 ) -> None:
-    outcomes(slide, codec_at(3))
+    outcomes(slide, codec_at(3), SourceSettings())
     before = files_of(slide.parent)
     (outcome,) = outcomes(slide, codec_at(depth), SourceSettings(**settings), existing="resume")
     assert isinstance(outcome.error, ConfigError)
@@ -107,6 +115,16 @@ def test_resume_tells_floors_apart(slide: Path, codec_at: CodecAt, made: Floor |
     (outcome,) = outcomes(slide, codec_at(3), floor=asked, existing="resume")
     assert isinstance(outcome.error, ConfigError)
     assert "other settings" in str(outcome.error)
+    assert files_of(slide.parent) == before
+
+
+def test_resume_never_replaces_a_store_of_a_newer_format(slide: Path, codec_at: CodecAt) -> None:
+    outcomes(slide, codec_at(3))
+    metadata = slide.with_suffix(".zarr") / "zarr.json"
+    metadata.write_bytes(metadata.read_bytes().replace(b'"format_version":2', b'"format_version":3'))
+    before = files_of(slide.parent)
+    (outcome,) = outcomes(slide, codec_at(3), existing="resume")
+    assert isinstance(outcome.error, StoreVersion)
     assert files_of(slide.parent) == before
 
 

@@ -1,10 +1,11 @@
 """Tell whether a store that stands there already is this slide's, whole, and made with these settings.
 
     the store's header -> its slide's fingerprint, compared with this slide's -> another slide: an error
+                       -> its format                                          -> a newer one: an error
                        -> every byte of the store checked                     -> damaged: to be made again
                        -> its settings, compared with those asked for         -> others: an error
 
-Only a store that passes all three is kept. What this does not do: it writes nothing, and it does not look into what an
+Only a store that passes all of them is kept. What this does not do: it writes nothing, and it does not look into what an
 interrupted run left, which holds no store.
 """
 
@@ -13,7 +14,7 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from wsicomp.errors import ConfigError, StoreError
+from wsicomp.errors import ConfigError, StoreError, StoreVersion
 from wsicomp.pipeline.encoded import Encoded
 from wsicomp.pipeline.settings import EncodeSettings
 from wsicomp.pipeline.target import CodecChoice
@@ -34,6 +35,8 @@ def kept(slide: Path, store: Path, settings: EncodeSettings, choice: CodecChoice
     ------
     StoreError
         If the store holds another slide.
+    StoreVersion
+        If a newer format wrote it: it may be whole, and any slide's.
     ConfigError
         If it is this slide, whole, but of other settings.
     SlideError
@@ -49,10 +52,14 @@ def kept(slide: Path, store: Path, settings: EncodeSettings, choice: CodecChoice
                 return None
             with StoreReader(store) as reader:
                 store_bytes, counts = reader.store_bytes, reader.tile_counts()
+        except StoreVersion:
+            raise
         except StoreError:
             return None
         floor = None if settings.floor is None else settings.floor.record
         same = (header.levels, header.tile_size, header.floor) == (source.levels, source.tile_size, floor)
+        threshold = settings.source.tissue_threshold if settings.source.tissue_only else None
+        same &= header.tissue_rule.get("threshold") == threshold
         if not (same and choice.made(header, store_bytes, source)):
             raise ConfigError(f"{store}: was encoded with other settings; give --overwrite, or another output")
     return Encoded.of_store(
@@ -66,10 +73,12 @@ def kept(slide: Path, store: Path, settings: EncodeSettings, choice: CodecChoice
 
 
 def readable_header(store: Path) -> StoreHeader | None:
-    """Header of a store, even of a damaged one; None where there is none to be read."""
+    """Header of a store, even of a damaged one; None where there is none to be read. Raises StoreVersion."""
     try:
         with contextlib.closing(open_container(store)) as container:
             return read_header(container, str(store))
+    except StoreVersion:
+        raise
     except StoreError:
         return None
 

@@ -271,3 +271,12 @@ def test_a_figure_that_cannot_be_written_leaves_no_half_report(
     ended.failed(3, "samples.png", "the disk is full")
     assert "| original | 0 |" in ended.out  # what was computed is not lost
     assert listing(tmp_path) == {}
+
+
+def test_a_report_is_not_written_into_a_store(
+    cli: Cli, tmp_path: Path, store: Path, patches: Path, bright_onnx: Path
+) -> None:
+    output = store / "new/report"
+    arguments = (patches, "--classifier", bright_onnx, "-o", output, *QUICK)
+    fails(cli, tmp_path, 2, ("report", "lies inside the store"), *arguments, command="evaluate")
+    assert not output.parent.exists()

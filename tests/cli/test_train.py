@@ -181,3 +181,10 @@ def test_a_damaged_patch_is_named(cli: Cli, classes_only: Path, tmp_path: Path) 
     (folder / "broken.png").write_bytes(next(classes_only.glob("*/*.png")).read_bytes()[:200])
     ended = cli("train", "autoencoder", "--data", tmp_path / "data", "-o", tmp_path / "run", *AUTOENCODER)
     ended.failed(3, "broken.png", "cannot be read as an image")
+
+
+@pytest.mark.parametrize("below", [".", "new/run"])
+def test_a_run_is_not_written_into_a_store(cli: Cli, patches: Path, store: Path, below: str) -> None:
+    before = listing(store)
+    cli("train", "codec", "--data", patches, "-o", store / below).failed(2, "lies inside the store")
+    assert listing(store) == before

@@ -199,3 +199,11 @@ def test_a_damaged_tile_leaves_nothing(
     with pytest.raises(StoreCorrupt, match=r"tile \(5, 5\)"):
         export(slide, tmp_path / name)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["a.tif", "latents/a.png"])
+def test_nothing_is_written_into_a_store(path: Path, slide: LatentSlide, name: str) -> None:
+    before = files_of(path)
+    with pytest.raises(ConfigError, match="inside the store"):
+        export(slide, path / name)
+    assert files_of(path) == before

@@ -73,11 +73,21 @@ QualityOption = Annotated[
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Replace what exists already.", rich_help_panel=WRITE)
 ]
+
+
+def _outside_stores(path: Path) -> Path:
+    from wsicomp.store.place import check_place
+
+    check_place(path / "weights.safetensors")
+    return path
+
+
 RunOption = Annotated[
     Path,
     typer.Option(
         "--output",
         "-o",
+        callback=_outside_stores,
         help="Folder of the run: weights, checkpoint, and log with its curves.",
         rich_help_panel=WRITE,
     ),

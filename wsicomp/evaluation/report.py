@@ -24,6 +24,7 @@ from typing import Any
 
 from wsicomp.disk import sync_folder, write_file
 from wsicomp.errors import ConfigError, DataError
+from wsicomp.store.place import check_place
 
 __all__ = [
     "CALIBRATED_KEYS",
@@ -136,10 +137,11 @@ def report_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     Raises
     ------
     ConfigError
-        If something stands there that may not be replaced.
+        If something stands there that may not be replaced, or the folder would lie inside a store.
     OSError
         If the folder cannot be written.
     """
+    check_place(path)
     if path.exists() and not path.is_dir():
         raise ConfigError(f"{path}: is a file; give a folder for the report")
     held = sorted(path.iterdir()) if path.is_dir() else []

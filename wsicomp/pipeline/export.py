@@ -24,6 +24,7 @@ from wsicomp.geometry import TileGrid
 from wsicomp.pipeline.tiff import PyramidLevel, write_pyramid
 from wsicomp.pipeline.view import LatentSlide
 from wsicomp.progress import Progress, silent
+from wsicomp.store.place import check_place
 
 __all__ = ["Exported", "Rectangle", "export"]
 
@@ -175,7 +176,7 @@ def write_picture(slide: LatentSlide, output: Path, level: int, region: Rectangl
 
 
 def check_output(output: Path, overwrite: bool) -> None:
-    """Refuse an output that exists already, whose folder does not, or whose name promises what it is not.
+    """Refuse an output that exists already, lies inside a store, has no folder, or has a name that promises too much.
 
     Raises
     ------
@@ -186,5 +187,6 @@ def check_output(output: Path, overwrite: bool) -> None:
         raise ConfigError(f"{output}: OME-TIFF is not written; leave .ome out of the name for a plain pyramidal TIFF")
     if output.is_dir() or (output.exists() and not overwrite):
         raise ConfigError(f"{output}: exists already; give --overwrite to replace a file, or another name")
+    check_place(output)
     if not output.parent.is_dir():
         raise ConfigError(f"{output}: its folder does not exist; create {output.parent} first")

@@ -5,8 +5,8 @@
                        -> every byte of the store checked                     -> damaged: to be made again
                        -> its settings, compared with those asked for         -> others: an error
 
-Only a store that passes all of them is kept. What this does not do: it writes nothing, and it does not look into what an
-interrupted run left, which holds no store.
+Only a store that passes all of them is kept. What this does not do: it writes nothing, and it does not look into what
+an interrupted run left, which holds no store.
 """
 
 from __future__ import annotations

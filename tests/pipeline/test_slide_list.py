@@ -98,3 +98,9 @@ def test_a_slide_that_is_not_there(csv: Path) -> None:
     with pytest.raises(SlideError, match=r"line 3: there is no slide .*none\.svs"):
         read_slide_list(csv)
     assert len(read_slide_list(csv, check_slides=False)) == 2
+
+
+def test_a_slash_at_the_end_of_a_store_makes_no_folder_of_it(csv: Path) -> None:
+    csv.write_text("slide,output\na.svs,own.zarr/\n")
+    (job,) = read_slide_list(csv, check_slides=False)
+    assert job.store == csv.parent / "own.zarr"

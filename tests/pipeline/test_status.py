@@ -214,3 +214,10 @@ def test_a_killed_run_is_told_from_a_running_one(tmp_path: Path) -> None:
         assert found.count("killed") == (last["event"] == "started")
         assert found.count("killed", "queued") == 0 or found.eta_s is None
     assert os.path.getsize(path) > 20_000
+
+
+@pytest.mark.parametrize("content", [b"", b'{"event": "queu'])
+def test_a_file_that_lost_its_events_is_no_batch_of_no_slides(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "wsicomp-status.jsonl").write_bytes(content)
+    with pytest.raises(StoreError, match="no event of a batch"):
+        read_status(tmp_path)

@@ -150,7 +150,7 @@ def encode(
             if status is not None:
                 status.ended(outcome)
             if outcome.encoded is None:
-                log(f"wsicomp: error: {places[outcome.job]}{outcome.error}")
+                log(" ".join(f"wsicomp: error: {places[outcome.job]}{outcome.error}".split()))
                 failures.append(outcome)
                 if not skip_errors:
                     break

@@ -112,8 +112,8 @@ def job_of(row: dict[str, str], where: str, folder: Path, output: Path | None, s
     if not (own := row.get("output")):
         return Job(slide, (output or slide.parent) / (slide.stem + suffix), mpp)
     store = folder / own
-    if not own.endswith((".zarr", ".zarr.zip")):
+    if not store.name.endswith((".zarr", ".zarr.zip")):
         store = store / (slide.stem + suffix)
-    elif not own.endswith(suffix):
+    elif not store.name.endswith(suffix):
         raise DataError(f"{where}: a store of this kind ends in {suffix}")
     return Job(slide, store, mpp)

@@ -222,7 +222,12 @@ def read_status(folder: Path) -> BatchStatus:
     paths = sorted(folder.glob(PATTERN))
     if not paths:
         raise StoreError(f"{folder}: holds no {PATTERN}; encode writes one for more than one slide, beside the stores")
-    found = [(event, runs) for path in paths for runs in [is_written(path)] for event in events_of(path)]
+    found: list[tuple[dict[str, Any], bool]] = []
+    for path in paths:
+        runs, events = is_written(path), list(events_of(path))
+        if not (events or runs):  # a run queues its slides first of all
+            raise StoreError(f"{path}: holds no event of a batch; the file is damaged: restore or remove it")
+        found += [(event, runs) for event in events]
     slides: dict[str, SlideStatus] = {}
     for event, runs in sorted(found, key=lambda pair: float(pair[0]["time"])):
         slides[event["store"]] = SlideStatus(

@@ -89,7 +89,7 @@ def verify(path: str | Path, *, progress: Callable[[int, int], None] | None = No
     try:
         container = open_container(path)
     except StoreCorrupt as error:
-        return [Damage(path.name, None, None, None, str(error))]
+        return [Damage(path.name, None, None, None, str(error).removeprefix(f"{path}: "))]
     with contextlib.closing(container):
         try:
             manifest = read_manifest(container, str(path))

@@ -219,7 +219,8 @@ def read_status(folder: Path) -> BatchStatus:
     OSError
         If one cannot be read.
     """
-    paths = sorted(folder.glob(PATTERN))
+    # The file of a second run, whose name is longer, comes after that of the first.
+    paths = sorted(folder.glob(PATTERN), key=lambda path: (len(path.name), path.name))
     if not paths:
         raise StoreError(f"{folder}: holds no {PATTERN}; encode writes one for more than one slide, beside the stores")
     found: list[tuple[dict[str, Any], bool]] = []

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Cli, fails
+from tests.golden.make_golden import FOLDER
 from wsicomp.models import shipped
 
 
@@ -23,6 +24,7 @@ def damaged(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monkey
     return folder
 
 
+SOUND = shipped.WEIGHTS
 DAMAGED = (".safetensors: damaged", "install wsicomp again")
 
 
@@ -50,3 +52,13 @@ def test_nothing_is_evaluated_with_them(cli: Cli, tmp_path: Path, patches: Path,
 @pytest.mark.usefixtures("damaged")
 def test_they_are_not_listed_as_sound(cli: Cli, tmp_path: Path) -> None:
     fails(cli, tmp_path, 3, DAMAGED, command="models")
+
+
+def test_a_store_is_verified_without_them(cli: Cli, damaged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    golden = FOLDER / "wsic-open-depth-4.zarr.zip"
+    monkeypatch.setattr("wsicomp.codec.zarr_rans._models", {})
+    ended = cli("verify", golden)
+    assert ended.code == 0
+    assert "checked by its checksum but not decoded" in ended.err
+    shutil.copy(SOUND / "wsic-open.safetensors", damaged)  # the other files are damaged still
+    assert cli("verify", golden).err == ""

@@ -108,7 +108,7 @@ def encode(
     own = _part(part, len(planned))
     jobs = planned if own is None else own.of(planned)
     if dry_run:
-        return estimate(jobs, settings, choice, json=json)
+        return estimate(jobs, settings, choice, skip_errors=skip_errors, json=json)
 
     def warn(message: str) -> None:
         log(f"wsicomp: warning: {message}")

@@ -18,23 +18,26 @@ __all__ = ["estimate"]
 ACTIONS = {"make": "would be made", "replace": "would be replaced", "keep": "would be kept"}
 
 
-def estimate(jobs: Sequence[Job], settings: EncodeSettings, choice: CodecChoice, *, json: bool) -> int:
-    """Print an estimate of each job and their sum, and return the exit code: 3 if any slide would fail."""
+def estimate(
+    jobs: Sequence[Job], settings: EncodeSettings, choice: CodecChoice, *, skip_errors: bool, json: bool
+) -> int:
+    """Print an estimate of each job and their sum, and return the exit code that encoding would end with."""
     from wsicomp.pipeline.estimate import estimates
 
     results: list[dict[str, Any]] = []
     failures: list[dict[str, str]] = []
+    code = 0
     with progress_bar("estimate") as progress:
         for number, found in enumerate(estimates(jobs, settings, choice), 1):
             progress(number, len(jobs), found.job.slide.name)
             if found.error is not None:
                 log(f"wsicomp: error: {found.error}")
                 failures.append({"slide": str(found.job.slide), "error": str(found.error)})
+                code = code or (3 if skip_errors else found.error.exit_code)  # the first failure ends an encoding
                 continue
             results.append(record_of(found))
             if not json:
                 say(line_of(results[-1]))
-    code = 3 if failures else 0
     made = [result for result in results if result["action"] != "keep"]
     total = {name: sum(result[name] or 0 for result in made) for name in ("store_bytes", "seconds")}
     if json:

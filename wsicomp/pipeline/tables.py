@@ -25,10 +25,20 @@ def find_tables(digest: str) -> EntropyModel | None:
     Raises
     ------
     ModelError
-        If shipped weights are damaged.
+        If shipped weights are damaged, and the sound ones do not have it.
     """
-    models = (model for name in shipped_sums() for model in models_of(name))
-    return next((model for model in models if model.digest == digest), None)
+    damaged: ModelError | None = None
+    for name in shipped_sums():
+        try:
+            found = next((model for model in models_of(name) if model.digest == digest), None)
+        except ModelError as error:
+            damaged = damaged or error
+            continue
+        if found is not None:
+            return found
+    if damaged is not None:
+        raise damaged
+    return None
 
 
 def register_tables(weights: str | Path) -> None:

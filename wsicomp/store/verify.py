@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsicomp.codec.sealed import unseal
-from wsicomp.errors import LatentError, StoreCorrupt
+from wsicomp.errors import LatentError, ModelError, StoreCorrupt
 from wsicomp.store.arrays import StoreArrays
 from wsicomp.store.chunks import ABSENT, latent_file, picture_file, read_index
 from wsicomp.store.coding import has_model
@@ -149,7 +149,9 @@ class Check:
         except StoreCorrupt as error:
             yield Damage("zarr.json", None, None, None, str(error))
             return
-        decodable = has_model(header)
+        decodable = False
+        with contextlib.suppress(ModelError):  # damaged weights say nothing of the store
+            decodable = has_model(header)
         for level in range(len(header.levels)):
             if header.has_pictures:
                 yield from self._recorded(arrays, header, level)

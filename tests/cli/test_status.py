@@ -108,6 +108,7 @@ def test_more_parts_than_slides(cli: Cli, csv: Path, tmp_path: Path) -> None:
     ended = cli("encode", "--list", csv, *OPTIONS, "--part", "4/4", "--json")
     assert (ended.code, ended.document["results"]) == (0, [])
     assert stores(tmp_path / "out") == []
+    assert not list(tmp_path.rglob("wsicomp-status*"))
 
 
 def test_a_slurm_array_is_the_default_part(

@@ -123,7 +123,7 @@ def encode(
             cluster = stack.enter_context(Cluster(scheduler, warn))
         copies = None if stage is None else stack.enter_context(Stage(stage))
         status = None
-        if len(planned) > 1:
+        if jobs and len(planned) > 1:
             folder = output or (planned[0].store if slide_list is None else slide_list).parent
             status = stack.enter_context(StatusLog(folder, jobs, own))
 

@@ -172,3 +172,15 @@ def test_a_closed_slide_is_not_read(tissue_svs: Path) -> None:
     slide.close()
     with pytest.raises(SlideError, match="closed"):
         slide.read_tile(0, 0, 0)
+
+
+@pytest.mark.parametrize("tag", ["ImageWidth", "ImageLength"])
+def test_a_size_that_does_not_fit_the_table_of_tiles_is_damage(tmp_path: Path, tag: str) -> None:
+    """OpenSlide would open it, and show the tiles that there are in other places."""
+    path = tmp_path / "a.tif"
+    picture = np.random.default_rng(7).integers(0, 255, (768, 768, 3), np.uint8)
+    tifffile.imwrite(path, picture, tile=(256, 256), compression="jpeg", photometric="rgb")
+    with tifffile.TiffFile(path, mode="r+") as file:
+        file.pages.first.tags[tag].overwrite(768 + 2**15)
+    with pytest.raises(SlideError, match="has 9 tiles and needs"):
+        opened(path)

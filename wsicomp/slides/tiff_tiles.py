@@ -21,6 +21,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from wsicomp.errors import SlideError
 from wsicomp.slides.facts import EncodedLevel
 from wsicomp.slides.jpeg import DamagedJpeg, decode_jpeg, whole_jpeg
 
@@ -58,10 +59,16 @@ class TiffTiles:
 
     @classmethod
     def open(cls, path: str, level_sizes: Sequence[tuple[int, int]]) -> Self | None:
-        """Find the pages of a slide's levels, (width, height) each; None where no level can be read directly."""
+        """Find the pages of a slide's levels, (width, height) each; None where no level can be read directly.
+
+        Raises
+        ------
+        SlideError
+            If a level has more or fewer tiles than its size needs.
+        """
         try:
             with tifffile.TiffFile(path) as file:
-                found = [_page(file, size) for size in level_sizes]
+                found = [_page(path, file, size) for size in level_sizes]
         except TIFF_ERRORS:
             return None
         return cls(path, found) if any(found) else None
@@ -152,7 +159,7 @@ def _grid(page: tifffile.TiffPage) -> EncodedLevel:
     return EncodedLevel(rows, cols, page.tilewidth, page.tilelength)
 
 
-def _page(file: tifffile.TiffFile, size: tuple[int, int]) -> tifffile.TiffPage | None:
+def _page(path: str, file: tifffile.TiffFile, size: tuple[int, int]) -> tifffile.TiffPage | None:
     # The page of a level, (width, height); its tables are read here, while the file is open.
     for page in file.pages:
         if (
@@ -167,7 +174,13 @@ def _page(file: tifffile.TiffFile, size: tuple[int, int]) -> tifffile.TiffPage |
             and max(page.tilewidth, page.tilelength) <= MAX_TILE_SIDE_PX
         ):
             grid = _grid(page)
-            complete = len(page.dataoffsets) == len(page.databytecounts) == grid.rows * grid.cols
+            tiles = len(page.dataoffsets)
+            if not tiles == len(page.databytecounts) == grid.rows * grid.cols:
+                # A size or a table is wrong, and then every tile would stand in a wrong place.
+                raise SlideError(
+                    f"{path}: its level of {size[0]} x {size[1]} pixels has {tiles} tiles and needs "
+                    f"{grid.rows * grid.cols}; the file is damaged: copy it again from its source"
+                )
             _ = page.jpegtables
-            return page if complete else None
+            return page
     return None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from wsicomp.disk import replacing, sync_folder
+from wsicomp.disk import folder_for, replacing, sync_folder
 
 
 @pytest.fixture(params=[False, True], ids=["new", "over an old one"])
@@ -111,3 +111,27 @@ def test_contents_are_synced_before_the_rename_and_the_folder_after_it(
 def test_syncing_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         sync_folder(tmp_path / "missing")
+
+
+def fail_in_folder_for(path: Path, *, written: str | None = None) -> None:
+    with folder_for(path):
+        if written is not None:
+            path.with_name(written).write_text("mine")
+        raise KeyboardInterrupt
+
+
+def test_folders_that_were_made_for_nothing_go_again(tmp_path: Path) -> None:
+    (tmp_path / "before").mkdir()
+    for folder in ("before", "before/a/b", "new/b"):
+        with pytest.raises(KeyboardInterrupt):
+            fail_in_folder_for(tmp_path / folder / "file")
+    assert [path.name for path in tmp_path.rglob("*")] == ["before"]
+
+
+def test_folders_that_hold_something_stay(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        fail_in_folder_for(tmp_path / "a/b/file", written="other")
+    assert (tmp_path / "a/b/other").read_text() == "mine"
+    with folder_for(tmp_path / "kept/file"):
+        pass
+    assert (tmp_path / "kept").is_dir()

@@ -10,10 +10,10 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["explain", "replacing", "sync_folder", "write_file"]
+__all__ = ["explain", "folder_for", "replacing", "sync_folder", "write_file"]
 
 ADVICE = {
     errno.ENOSPC: "the disk is full; free some space or choose another place",
@@ -32,6 +32,26 @@ def explain(error: OSError) -> str:
     if number is None:
         return "the file system refused"
     return ADVICE.get(number, f"{os.strerror(number)}; check the disk")
+
+
+@contextmanager
+def folder_for(path: Path) -> Iterator[None]:
+    """Make the folder of a file that is to be written; on any error the folders made here go again where empty.
+
+    Raises
+    ------
+    OSError
+        As the file system raises it.
+    """
+    missing = [folder for folder in path.parents if not folder.exists()]  # the innermost first
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for folder in missing:
+            with suppress(OSError):  # another process may have made it too, and written something
+                folder.rmdir()
+        raise
 
 
 @contextmanager

@@ -45,6 +45,12 @@ def test_one_line_for_what_cannot_be(
     assert not slide.with_suffix(".zarr").exists()
 
 
+def test_a_target_out_of_reach_leaves_no_folder(cli: Cli, slide: Path, wsic_weights: Path, tmp_path: Path) -> None:
+    for target in ("--max-bytes", 2000), ("--psnr", 90):
+        cli("encode", slide, "--model", wsic_weights, *target, "-o", tmp_path / "new/below/a.zarr").failed(4)
+    assert not (tmp_path / "new").exists()
+
+
 def test_the_study_has_no_qualities(cli: Cli, slide: Path) -> None:
     ended = cli("encode", slide, "--model", "perticarari2023", "--bits-per-pixel", 0.5)
     ended.failed(2, "perticarari2023: has no qualities to meet a target with")

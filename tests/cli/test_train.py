@@ -167,6 +167,15 @@ def test_refusals(
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
+@pytest.mark.parametrize("recipe", ["autoencoder", "codec", "classifier"])
+@pytest.mark.parametrize("name", ["notes.txt", "notes.txt/run"])
+def test_a_run_where_a_file_stands(cli: Cli, patches: Path, tmp_path: Path, recipe: str, name: str) -> None:
+    notes = tmp_path / "notes.txt"
+    notes.write_text("mine")
+    cli("train", recipe, "--data", patches, "-o", tmp_path / name).failed(2, "is a file where a folder is needed")
+    assert notes.read_text() == "mine"
+
+
 def test_a_folder_of_classes_is_split_by_group_and_needs_no_names(cli: Cli, classes_only: Path, tmp_path: Path) -> None:
     tiny = ("--width", "0.0625", "--epochs", "1", "--batch-size", "2")
     ended = cli("train", "classifier", "--data", classes_only, "-o", tmp_path / "run", "--json", *tiny)

@@ -186,7 +186,6 @@ def run(
                     if following is not None and not (resume and following.store.exists()):
                         stage.ahead(following.slide)
                 slide = stack.enter_context(open_source(path, own.source))
-                job.store.parent.mkdir(parents=True, exist_ok=True)
                 encoded = encode_within(slide, job.store, own, choice, engine=engine(job, own), progress=progress(job))
                 if slide.damaged:
                     encoded = encoded.marked(slide.damaged)

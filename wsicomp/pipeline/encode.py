@@ -26,6 +26,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from wsicomp.disk import folder_for
 from wsicomp.geometry import SHARD_TILES
 from wsicomp.pipeline.encoded import Encoded, doubts
 from wsicomp.pipeline.floor import CodedTile, Floor, FloorCoder
@@ -121,7 +122,7 @@ def encode_source(
     Parameters
     ----------
     store
-        Where the store will stand.
+        Where the store will stand; its folder is made when missing.
     codec
         The codec that was chosen for this source.
     settings
@@ -134,8 +135,8 @@ def encode_source(
     ------
     SlideError
         If a tile cannot be read.
-    StoreError
-        If the disk refuses.
+    StoreError, OSError
+        If the disk refuses the store, or a folder for it.
     ConfigError
         If the target exists, the tiles do not fit the depth, or memory is bounded too tightly.
     StoreTooLarge
@@ -155,23 +156,24 @@ def encode_source(
         mask = above_floor(source, mask, coder, settings.resources.readers)
     header = header_of(source, mask, codec, settings.floor)
     folder = store.with_name(store.name + ".unpacked") if settings.zipped else store
-    with StoreWriter(folder, header, overwrite=replace or settings.zipped) as writer:
-        for level, tiles in enumerate(mask.tiles):
-            writer.write_tissue(level, tiles)
-        if source.info.icc_profile:
-            writer.write_icc(source.info.icc_profile)
-        rows = list(rows_of(source, mask))
-        if engine is None:
-            encode_rows(source, rows, codec, coder, writer, resources=settings.resources, progress=progress)
-        else:
-            engine.encode(rows, writer, progress)
-        counts = writer.tile_counts()
-        store_bytes = writer.commit(limit_bytes=limit_bytes, file_overhead=ZIP_FILE_BYTES if settings.zipped else 0)
-    if settings.zipped:
-        try:
-            store_bytes = pack(folder, store, overwrite=replace)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+    with folder_for(store):
+        with StoreWriter(folder, header, overwrite=replace or settings.zipped) as writer:
+            for level, tiles in enumerate(mask.tiles):
+                writer.write_tissue(level, tiles)
+            if source.info.icc_profile:
+                writer.write_icc(source.info.icc_profile)
+            rows = list(rows_of(source, mask))
+            if engine is None:
+                encode_rows(source, rows, codec, coder, writer, resources=settings.resources, progress=progress)
+            else:
+                engine.encode(rows, writer, progress)
+            counts = writer.tile_counts()
+            store_bytes = writer.commit(limit_bytes=limit_bytes, file_overhead=ZIP_FILE_BYTES if settings.zipped else 0)
+        if settings.zipped:
+            try:
+                store_bytes = pack(folder, store, overwrite=replace)
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
     return Encoded.of_store(
         store,
         header,

@@ -46,7 +46,8 @@ MAX_DEATHS = 16
 """Places of one slide that may kill a reader process; with more, the slide is given up."""
 
 READER_BYTES = 160 * 2**20
-"""What a reader process holds of a sound slide in JPEG: libraries, and caches of tiles; measured."""
+"""What a reader process is taken to hold, libraries and caches of tiles: one of a small slide in JPEG was measured to
+hold 76 MB, and the rest is a margin for larger slides."""
 
 LINE_BYTES = 2**24
 """Longest line of a reader process: its facts, with a colour profile."""

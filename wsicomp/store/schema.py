@@ -105,9 +105,10 @@ class StoreHeader:
         Digest of the entropy model that the latents are coded with, 64 lowercase hexadecimal digits, for int8 and int16
         alone; None where they are bytes compressed by zstd.
     floor
-        A promise that no tissue tile is below this: plain keys to numbers and short strings, of which `min_psnr_db` and
-        `min_ms_ssim` hold for the recorded fidelity. None where nothing was promised; version 1 then has no such field.
-        A store with a floor may have pictures.
+        A promise that no tile, glass too, is below this; in version 1 it was made for tissue tiles alone. Plain keys to
+        numbers and short strings, of which `min_psnr_db` and `min_ms_ssim` hold for the recorded fidelity of tissue
+        tiles. None where nothing was promised; version 1 then has no such field. A store with a floor may have
+        pictures.
     created_by
         The program that wrote the store: "wsicomp VERSION".
     format_version

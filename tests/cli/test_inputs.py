@@ -47,6 +47,23 @@ def test_marked_tiles_are_printed_counted_and_recorded(cli: Cli, slide: Path) ->
     # The file's tile of 240 px at (480, 480) touches four tiles of 256 px.
     assert result["damaged_tiles"] == [[0, 1, 1], [0, 1, 2], [0, 2, 1], [0, 2, 2]]
     assert "4 tiles cannot be read and are marked: level 0 tile (1, 1), level 0 tile (1, 2)" in ended.err
+    store = slide.parent / "out" / "slide.zarr"
+    assert cli("info", store, "--json").document["damaged_tiles"] == result["damaged_tiles"]
+    verified = cli("verify", store, "--json")
+    assert verified.code == 0
+    assert verified.document["results"][0]["marked_tiles"] == result["damaged_tiles"]
+    assert "4 tiles could not be read from the slide and are marked" in verified.err
+    cli(*command, "--resume").failed(2, "holds 4 marked tiles", "--on-damage mark")
+    kept = cli(*command, "--resume", "--on-damage", "mark")
+    assert kept.code == 0
+    assert kept.document["results"][0]["damaged_tiles"] == result["damaged_tiles"]
+    assert "4 tiles cannot be read and are marked" in kept.err
+
+
+def test_a_store_of_a_sound_slide_marks_nothing(cli: Cli, slide: Path) -> None:
+    assert cli("encode", slide, "-o", slide.parent / "a.zarr", "--on-damage", "mark", *OPTIONS).code == 0
+    assert not (slide.parent / "a.zarr" / "damaged").exists()
+    assert cli("info", slide.parent / "a.zarr", "--json").document["damaged_tiles"] == []
 
 
 @pytest.mark.parametrize("options", [("--on-damage", "ignore"), ("--on-damage", "mark", "--scheduler", "tcp://x:1")])

@@ -26,7 +26,7 @@ def test_sound_stores(cli: Cli, encoded_once: Path, store: Path) -> None:
         "command": "verify",
         "status": "ok",
         "exit_code": 0,
-        "results": [{"store": str(store), "damage": []}],
+        "results": [{"store": str(store), "damage": [], "marked_tiles": []}],
     }
 
 
@@ -38,7 +38,7 @@ def test_a_damaged_tile_is_named(cli: Cli, encoded_once: Path, store: Path) -> N
     document = ended.document
     assert (document["command"], document["status"]) == ("verify", "damaged")
     hurt, sound = document["results"]
-    assert sound == {"store": str(encoded_once), "damage": []}
+    assert sound == {"store": str(encoded_once), "damage": [], "marked_tiles": []}
     (damage,) = hurt["damage"]
     assert damage.keys() == {"path_in_store", "level", "row", "col", "what"}
     assert damage["path_in_store"] == "latents/0/c/0/0/0"

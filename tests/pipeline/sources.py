@@ -31,6 +31,8 @@ class PictureSource:
         Tiles (level, row, col) that the mask calls glass.
     fails_at
         Tile that cannot be read.
+    damaged
+        Tiles that are said to be marked.
     """
 
     def __init__(
@@ -42,7 +44,9 @@ class PictureSource:
         fails_at: tuple[int, int, int] | None = None,
         max_levels: int | None = None,
         icc_profile: bytes | None = None,
+        damaged: tuple[tuple[int, int, int], ...] = (),
     ) -> None:
+        self.damaged = damaged
         self.name = "picture"
         self.info = SourceInfo((0.5, 0.25), 20.0, "aperio", image.nbytes, icc_profile)
         self.tile_size = tile_size

@@ -68,6 +68,7 @@ def _store(path: Path) -> dict[str, Any]:
 
     with StoreReader(path) as reader:
         header, store_bytes = reader.header, reader.store_bytes
+        damaged = [list(place) for place in reader.damaged]
         floored = (_kinds(reader) if header.has_pictures else {}) | (_fidelity(reader) if header.floor else {})
     base = header.levels[0]
     return {
@@ -79,6 +80,7 @@ def _store(path: Path) -> dict[str, Any]:
         "glass_share": 1 - header.tissue_tiles / header.total_tiles,
         **asdict(header),
         **floored,
+        "damaged_tiles": damaged,
     }
 
 

@@ -45,7 +45,9 @@ def verify(
                 damage = [asdict(item) for item in verify_store(store, progress=progress)]
             except StoreError as error:
                 damage = [{"path_in_store": None, "level": None, "row": None, "col": None, "what": str(error)}]
-            results.append({"store": str(store), "damage": damage})
+            results.append(
+                {"store": str(store), "damage": damage, "marked_tiles": _marked(store) if not damage else []}
+            )
         if against is not None and not results[0]["damage"]:
             results[0]["fidelity"] = _fidelity(stores[0], against, model, device, progress)
     levels = [level for result in results for level in result.get("fidelity", [])]
@@ -64,6 +66,12 @@ def verify(
             log(f"wsicomp: damaged: {_damage_line(result['store'], item)}")
         if not json and not result["damage"]:
             say(f"{result['store']}: {'ok' if not doubted else 'every byte is as it was written, but see below'}")
+        if marked := result["marked_tiles"]:
+            level, row, col = marked[0]
+            log(
+                f"wsicomp: warning: {result['store']}: {len(marked)} tiles could not be read from the slide and are "
+                f"marked, the first at level {level} tile ({row}, {col})"
+            )
     for level in levels:
         if not json:
             for line in _level_lines(level):
@@ -71,6 +79,14 @@ def verify(
         for kind, line in _doubts(level):
             log(f"wsicomp: {kind}: {stores[0]}: level {level['level']}: {line}")
     return code
+
+
+def _marked(store: Path) -> list[list[int]]:
+    """Level, row and column of each tile of a sound store that its slide could not give."""
+    from wsicomp.store.reader import StoreReader
+
+    with StoreReader(store) as reader:
+        return [list(place) for place in reader.damaged]
 
 
 def _load_tables(store: Path, model: str | None) -> None:

@@ -41,6 +41,7 @@ class PatchSheet:
             raise DataError(f"{name}: patches must be square, and at least one, not {patches.shape}")
         self.name = name
         self.info = SourceInfo()
+        self.damaged = ()
         self.patches = patches
         self.tile_size = -(-patches.shape[1] // SIDE_MULTIPLE) * SIDE_MULTIPLE
         self.cols = math.isqrt(len(patches) - 1) + 1

@@ -187,8 +187,6 @@ def run(
                         stage.ahead(following.slide)
                 slide = stack.enter_context(open_source(path, own.source))
                 encoded = encode_within(slide, job.store, own, choice, engine=engine(job, own), progress=progress(job))
-                if slide.damaged:
-                    encoded = encoded.marked(slide.damaged)
             for message in encoded.warnings:
                 warn(f"{job.slide}: {message}")
             yield Outcome(job, "ok", encoded)

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from wsicomp.disk import folder_for
 from wsicomp.geometry import SHARD_TILES
-from wsicomp.pipeline.encoded import Encoded, doubts
+from wsicomp.pipeline.encoded import Encoded, doubts, marks
 from wsicomp.pipeline.floor import CodedTile, Floor, FloorCoder
 from wsicomp.pipeline.glass import above_floor
 from wsicomp.pipeline.resources import Resources
@@ -167,6 +167,9 @@ def encode_source(
                 encode_rows(source, rows, codec, coder, writer, resources=settings.resources, progress=progress)
             else:
                 engine.encode(rows, writer, progress)
+            damaged = source.damaged
+            if damaged:
+                writer.write_damaged(damaged)
             counts = writer.tile_counts()
             store_bytes = writer.commit(limit_bytes=limit_bytes, file_overhead=ZIP_FILE_BYTES if settings.zipped else 0)
         if settings.zipped:
@@ -181,7 +184,8 @@ def encode_source(
         seconds=time.monotonic() - started,
         raised_tiles=counts.raised,
         jpegxl_tiles=counts.pictures,
-        warnings=tuple(doubts(header)),
+        damaged_tiles=damaged,
+        warnings=(*doubts(header), *marks(damaged)),
     )
 
 

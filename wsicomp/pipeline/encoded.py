@@ -5,8 +5,8 @@ finished store -> header, bytes, counts of tiles, sample of tiles -> Encoded -> 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,7 +15,7 @@ from wsicomp.store.schema import StoreHeader
 if TYPE_CHECKING:
     from wsicomp.pipeline.fidelity import Fidelity
 
-__all__ = ["Encoded", "doubts"]
+__all__ = ["Encoded", "doubts", "marks"]
 
 NAMED = 4
 """Damaged tiles that a warning names; the record names all."""
@@ -75,13 +75,6 @@ class Encoded:
         }
         return cls(**facts | known)
 
-    def marked(self, damaged: tuple[tuple[int, int, int], ...]) -> Self:
-        """Add the tiles that could not be read, and a warning that names the first of them."""
-        named = ", ".join(f"level {level} tile ({row}, {col})" for level, row, col in damaged[:NAMED])
-        more = f" and {len(damaged) - NAMED} more" if len(damaged) > NAMED else ""
-        warning = f"{len(damaged)} tiles cannot be read and are marked: {named}{more}; copy the slide again"
-        return replace(self, damaged_tiles=damaged, warnings=(*self.warnings, warning))
-
     @property
     def bits_per_pixel(self) -> float:
         """Real bits on disk, with headers, index and metadata, per pixel of the base."""
@@ -99,3 +92,11 @@ def doubts(header: StoreHeader) -> Iterator[str]:
         yield "does not say its micrometres per pixel; encoded in pixels"
     if not header.tissue_tiles:
         yield "no tile holds tissue, so all are kept as plain glass; lower --tissue-threshold"
+
+
+def marks(damaged: Sequence[tuple[int, int, int]]) -> Iterator[str]:
+    """Say which tiles the slide could not give, if there are any."""
+    if damaged:
+        named = ", ".join(f"level {level} tile ({row}, {col})" for level, row, col in damaged[:NAMED])
+        more = f" and {len(damaged) - NAMED} more" if len(damaged) > NAMED else ""
+        yield f"{len(damaged)} tiles cannot be read and are marked: {named}{more}; copy the slide again"

@@ -164,6 +164,11 @@ class SampledSource:
                 self._kept[level, row, col] = tile
         return tile
 
+    @property
+    def damaged(self) -> tuple[Place, ...]:
+        """Tiles of the source that could not be read and were marked."""
+        return self._source.damaged
+
     def original(self, place: Place) -> NDArray[np.uint8]:
         """Return a tile (T, T, 3) uint8 of the sample, read now if the encoder did not."""
         return self._kept[place] if place in self._kept else self._source.read_tile(*place)

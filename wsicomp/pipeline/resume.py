@@ -15,7 +15,7 @@ import contextlib
 from pathlib import Path
 
 from wsicomp.errors import ConfigError, StoreError, StoreVersion
-from wsicomp.pipeline.encoded import Encoded
+from wsicomp.pipeline.encoded import Encoded, marks
 from wsicomp.pipeline.settings import EncodeSettings
 from wsicomp.pipeline.target import CodecChoice
 from wsicomp.slides import open_source
@@ -51,7 +51,7 @@ def kept(slide: Path, store: Path, settings: EncodeSettings, choice: CodecChoice
             if verify(store):
                 return None
             with StoreReader(store) as reader:
-                store_bytes, counts = reader.store_bytes, reader.tile_counts()
+                store_bytes, counts, damaged = reader.store_bytes, reader.tile_counts(), reader.damaged
         except StoreVersion:
             raise
         except StoreError:
@@ -62,13 +62,19 @@ def kept(slide: Path, store: Path, settings: EncodeSettings, choice: CodecChoice
         same &= header.tissue_rule.get("threshold") == threshold
         if not (same and choice.made(header, store_bytes, source)):
             raise ConfigError(f"{store}: was encoded with other settings; give --overwrite, or another output")
+        if damaged and settings.source.on_damage == "refuse":
+            raise ConfigError(
+                f"{store}: holds {len(damaged)} marked tiles that the slide could not give; give --on-damage mark to "
+                "keep it, or copy the slide again and give --overwrite"
+            )
     return Encoded.of_store(
         store,
         header,
         store_bytes,
         raised_tiles=counts.raised,
         jpegxl_tiles=counts.pictures,
-        warnings=(doubt,) if doubt else (),
+        damaged_tiles=damaged,
+        warnings=(*((doubt,) if doubt else ()), *marks(damaged)),
     )
 
 

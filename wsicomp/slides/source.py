@@ -88,6 +88,10 @@ class TileSource(Protocol):
     def read_tile(self, level: int, row: int, col: int) -> NDArray[np.uint8]:
         """One tile, (tile_size, tile_size, 3) uint8 RGB; parts outside the image are reflected."""
 
+    @property
+    def damaged(self) -> tuple[tuple[int, int, int], ...]:
+        """Level, row and column of each tile that was asked for and could not be read; only where these are marked."""
+
 
 class Source(TileSource, Protocol):
     """A source that holds a file open; a context manager that closes it.
@@ -109,10 +113,6 @@ class Source(TileSource, Protocol):
         SlideError
             If it cannot be read.
         """
-
-    @property
-    def damaged(self) -> tuple[tuple[int, int, int], ...]:
-        """Level, row and column of each tile that was asked for and could not be read; only where these are marked."""
 
     def __enter__(self) -> Self:
         """Return the source itself."""

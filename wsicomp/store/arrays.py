@@ -51,6 +51,8 @@ class StoreArrays:
         PSNR and MS-SSIM of each level's tiles, (rows, cols, 2) float32, read-only; empty where there is no floor.
     icc_profile
         Colour profile; None where there is none.
+    damaged
+        Level, row and column of each tile that the slide could not give.
 
     Raises
     ------
@@ -76,8 +78,14 @@ class StoreArrays:
             self.icc_profile: bytes | None = None
             if "icc_profile" in self._root:
                 self.icc_profile = np.asarray(self._array("icc_profile")[...]).tobytes()
+            self.damaged: tuple[tuple[int, int, int], ...] = ()
+            if "damaged" in self._root:
+                places = np.asarray(self._array("damaged")[...])
+                for level, row, col in places.tolist():
+                    header.grid(level).tile(row, col)
+                self.damaged = tuple((level, row, col) for level, row, col in places.tolist())
             self._latents = [self._array(f"latents/{level.index}") for level in header.levels]
-        except (*CHUNK_DAMAGE, KeyError, TypeError) as error:
+        except (*CHUNK_DAMAGE, LookupError, TypeError) as error:
             raise StoreCorrupt(f"{store}: its arrays cannot be read ({one_line(error)}); restore it") from error
         for level, array in zip(header.levels, self._latents, strict=True):
             expected = header.latent_shape(level.index), np.dtype(header.latent_dtype)

@@ -22,7 +22,7 @@ INCOMING = ".incoming-"
 """Begins the name of the folder for shards that helpers are writing."""
 
 AT_TOP = re.compile(
-    r"zarr\.(json|[0-9a-f]{32}\.partial)|latents|tissue|icc_profile|quality|fidelity|jpegxl"
+    r"zarr\.(json|[0-9a-f]{32}\.partial)|latents|tissue|icc_profile|quality|fidelity|jpegxl|damaged"
     rf"|{re.escape(MANIFEST)}|\.manifest\.partial-.*|{re.escape(INCOMING)}.*"
 )
 """Names at the top of a store or of a partial one."""

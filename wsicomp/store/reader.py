@@ -94,6 +94,11 @@ class StoreReader:
         """Colour profile of the decoded pixels; None where there is none."""
         return self._arrays.icc_profile
 
+    @property
+    def damaged(self) -> tuple[tuple[int, int, int], ...]:
+        """Level, row and column of each tile that the slide could not give: it is a plain marked tile here."""
+        return self._arrays.damaged if "damaged/zarr.json" in self._manifest.files else ()
+
     def tissue(self, level: int) -> NDArray[np.bool_]:
         """Return the mask of one level's tiles, (rows, cols) bool, read-only; True is tissue, and False is glass.
 

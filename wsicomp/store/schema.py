@@ -6,6 +6,7 @@
     latents/LEVEL             (C, ceil(H / 2**d), ceil(W / 2**d))     (C, T/2**d, T/2**d)   up to 16 x 16 chunks
     tissue/LEVEL              (rows, cols) bool                       the whole array       none
     icc_profile (optional)    (bytes,) uint8                          the whole array       none
+    damaged (optional)        (n, 3) uint32                           the whole array       none
 
 Where some tiles may be pictures, these stand beside them (`records` says more); `fidelity` only where there is a floor:
 

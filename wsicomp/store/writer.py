@@ -22,7 +22,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -40,6 +40,7 @@ from wsicomp.store.container import PARTIAL, REPLACED, is_store_folder
 from wsicomp.store.files import sibling
 from wsicomp.store.lock import StoreLock
 from wsicomp.store.manifest import MANIFEST, Entry, Manifest, canonical
+from wsicomp.store.partial import remove_partial, turn_helpers_away
 from wsicomp.store.place import INCOMING, check_place, foreign_file
 from wsicomp.store.records import ShardRecord
 from wsicomp.store.remote import RemoteStore, WrittenShard
@@ -48,9 +49,6 @@ from wsicomp.store.shards import ShardArrays
 from wsicomp.store.tiles import TileCounts
 
 __all__ = ["StoreWriter"]
-
-DISCARD_TRIES = 3
-"""A helper that was just turned away may have made an empty folder meanwhile."""
 
 
 class StoreWriter:
@@ -153,6 +151,22 @@ class StoreWriter:
         """
         with self._disk():
             self._small_array("icc_profile", np.frombuffer(profile, dtype=np.uint8), None)
+
+    def write_damaged(self, tiles: Sequence[tuple[int, int, int]]) -> None:
+        """Store which tiles, at least one, the slide could not give: each is a plain marked tile in this store.
+
+        Parameters
+        ----------
+        tiles
+            Level, row and column of each.
+
+        Raises
+        ------
+        StoreError
+            If the disk refuses.
+        """
+        with self._disk():
+            self._small_array("damaged", np.array(tiles, np.uint32), ("tile", "level_row_col"))
 
     def write_shard(
         self, level: int, rows: range, cols: range, block: NDArray[Any], record: ShardRecord | None = None
@@ -369,24 +383,6 @@ class StoreWriter:
             yield
         except OSError as error:
             raise StoreError(f"{self.path}: cannot be written: {explain(error)}") from error
-
-
-def turn_helpers_away(partial: Path) -> None:
-    """Take away the folder that every file of a helper comes through, in one step."""
-    for incoming in partial.glob(INCOMING + "*"):
-        gone = partial / f"{INCOMING}gone"
-        os.rename(incoming, gone)
-        shutil.rmtree(gone)
-
-
-def remove_partial(folder: Path, *, ignore_errors: bool = False) -> None:
-    """Remove a store that is not whole, or what is left of one, though helpers of it may still be at work."""
-    with contextlib.suppress(OSError):
-        turn_helpers_away(folder)
-    for _ in range(DISCARD_TRIES):
-        shutil.rmtree(folder, ignore_errors=True)
-    if not ignore_errors and os.path.lexists(folder):
-        shutil.rmtree(folder)
 
 
 def compact(metadata: Path) -> None:

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from wsicomp.pipeline.batch import Job
+from wsicomp.pipeline.status import StatusLog
+
 HEAVY = ("torch", "skimage", "zarr", "sklearn", "pandas", "matplotlib", "scipy")
 
 CHILD = f"""
@@ -33,7 +36,8 @@ sys.exit(f"imported: {{{{heavy}}}}" if heavy else 0)
     ids=["package", "command line", "--help", "encode --help", "info SLIDE", "info STORE", "status", "reader process"],
 )
 def test_nothing_heavy_is_imported(work: str, tissue_svs: Path, encoded_once: Path, tmp_path: Path) -> None:
-    (tmp_path / "wsicomp-status.jsonl").touch()
+    with StatusLog(tmp_path, [Job(tissue_svs, tmp_path / "a.zarr")]):
+        pass
     child = subprocess.run(
         [sys.executable, "-c", CHILD.format(work=work), str(tissue_svs), str(encoded_once), str(tmp_path)],
         capture_output=True,

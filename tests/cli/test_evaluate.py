@@ -255,7 +255,11 @@ def test_a_place_that_cannot_be_written_is_found_before_the_work(
     asked: list[str] = []
     monkeypatch.setattr("wsicomp.datasets.labelled.LabelledTiles.load", lambda *_: asked.append("pixels"))
     arguments = (patches, "--classifier", bright_onnx, "--depths", "0", *QUICK)
-    for output, code, word in (("taken", 2, "is a file"), ("taken/report", 3, "taken"), ("/proc/report", 3, "/proc")):
+    for output, code, word in (
+        ("taken", 2, "is a file"),
+        ("taken/report", 2, "taken is a file"),
+        ("/proc/report", 3, "/proc"),
+    ):
         fails(cli, tmp_path, code, (word,), *arguments, "-o", output, command="evaluate")
     assert asked == []
 

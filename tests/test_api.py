@@ -113,6 +113,8 @@ def test_the_command_and_the_function_make_the_same_store(tissue_svs: Path, tmp_
         wsicomp.encode(tissue_svs, store, resume=True, overwrite=True)
     with pytest.raises(ConfigError, match="are for one machine"):
         wsicomp.encode(tissue_svs, store, scheduler="tcp://127.0.0.1:1", on_damage="mark")
+    with pytest.raises(ConfigError, match="are for one machine"):
+        wsicomp.encode(tissue_svs, store, scheduler="tcp://127.0.0.1:1", stage=tmp_path)
     with pytest.raises(ConfigError, match="lies inside the store"):
         wsicomp.encode(tissue_svs, tmp_path / "a.zarr/inner.zarr", depth=4)
 

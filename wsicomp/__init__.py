@@ -137,18 +137,13 @@ def encode(
         If the codec or the classifier cannot be loaded, or its weights lack this depth and quality.
     """
     from wsicomp.classification.guard import make_floor
-    from wsicomp.errors import ConfigError
     from wsicomp.pipeline import batch
     from wsicomp.pipeline.resources import Resources
-    from wsicomp.pipeline.settings import EncodeSettings, Target
+    from wsicomp.pipeline.settings import EncodeSettings, Target, check_scheduler, existing_stores
     from wsicomp.pipeline.target import codec_choice
     from wsicomp.slides import SourceSettings
     from wsicomp.slides.settings import DEFAULT_TISSUE_THRESHOLD
 
-    if overwrite and resume:
-        raise ConfigError("overwrite and resume exclude each other: replace the store, or keep a complete one")
-    if scheduler is not None and (stage is not None or on_damage == "mark"):
-        raise ConfigError("stage and on_damage='mark' are for one machine; leave them out, or the scheduler")
     threshold = DEFAULT_TISSUE_THRESHOLD if tissue_threshold is None else tissue_threshold
     settings = EncodeSettings(
         model=model,
@@ -158,11 +153,12 @@ def encode(
         target=Target.of(bits_per_pixel, psnr_db, max_bytes),
         floor=make_floor(min_psnr_db, min_ms_ssim, keep_prediction, max_logit_shift, tile_size, device),
         source=SourceSettings(mpp, tile_size, max_levels, tissue_only, threshold, reader, on_damage),
-        existing="replace" if overwrite else "resume" if resume else "refuse",
+        existing=existing_stores(overwrite=overwrite, resume=resume),
         zipped=os.fspath(store).endswith(".zip"),
         resources=Resources(workers, memory_bytes),
         device=device,
     )
+    check_scheduler(scheduler, stage, settings.source)
     jobs = [batch.Job(Path(slide), Path(store))]
     batch.check_stores(jobs)
     with ExitStack() as stack:

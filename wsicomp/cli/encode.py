@@ -70,22 +70,15 @@ def encode(
     Example: wsicomp encode slide.svs --depth 3
     """
     from wsicomp.classification.guard import make_floor
-    from wsicomp.errors import ConfigError
     from wsicomp.pipeline import batch
     from wsicomp.pipeline.resources import Resources, parse_bytes
-    from wsicomp.pipeline.settings import EncodeSettings, Target
+    from wsicomp.pipeline.settings import EncodeSettings, Target, check_scheduler, existing_stores
     from wsicomp.pipeline.staging import Stage
     from wsicomp.pipeline.status import StatusLog
     from wsicomp.pipeline.target import codec_choice
     from wsicomp.slides import SourceSettings
     from wsicomp.slides.settings import OnDamage, Reader
 
-    if overwrite and resume:
-        raise ConfigError("--overwrite and --resume exclude each other: replace every store, or keep complete ones")
-    if stage is not None and scheduler is not None:
-        raise ConfigError("--stage is for one machine; workers of a cluster read slides where they all see them")
-    if scheduler is not None and on_damage == "mark":
-        raise ConfigError("--on-damage mark is for one machine; workers of a cluster refuse a damaged slide")
     settings = EncodeSettings(
         model=model,
         depth=depth,
@@ -96,11 +89,12 @@ def encode(
         source=SourceSettings(
             mpp, tile_size, levels, tissue, tissue_threshold, cast(Reader, reader), cast(OnDamage, on_damage)
         ),
-        existing="replace" if overwrite else "resume" if resume else "refuse",
+        existing=existing_stores(overwrite=overwrite, resume=resume),
         zipped=zipped,
         resources=Resources(workers, None if memory is None else parse_bytes(memory)),
         device=device,
     )
+    check_scheduler(scheduler, stage, settings.source)
     choice = codec_choice(settings)
     planned = _planned(
         slides or [], slide_list, output, recursive=recursive, zipped=zipped, check_slides=not skip_errors

@@ -9,6 +9,7 @@ same ones. What they do not do: they open no slide, load no weights, and choose 
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass, field
 from typing import Literal, Self, get_args
 
@@ -17,10 +18,35 @@ from wsicomp.pipeline.floor import Floor
 from wsicomp.pipeline.resources import Resources
 from wsicomp.slides import SourceSettings
 
-__all__ = ["DEFAULTS", "EncodeSettings", "Existing", "Target"]
+__all__ = ["DEFAULTS", "EncodeSettings", "Existing", "Target", "check_scheduler", "existing_stores"]
 
 Existing = Literal["refuse", "replace", "resume"]
 """What happens to a store that exists: it is an error, is replaced, or is kept if it is whole and this slide's."""
+
+
+def existing_stores(*, overwrite: bool, resume: bool) -> Existing:
+    """Say what happens to a store that exists, by the two options.
+
+    Raises
+    ------
+    ConfigError
+        If both are given.
+    """
+    if overwrite and resume:
+        raise ConfigError("--overwrite and --resume exclude each other: replace stores, or keep complete ones")
+    return "replace" if overwrite else "resume" if resume else "refuse"
+
+
+def check_scheduler(scheduler: str | None, stage: str | os.PathLike[str] | None, source: SourceSettings) -> None:
+    """Refuse what the workers of a cluster cannot do: they read slides where they all see them, and mark no damage.
+
+    Raises
+    ------
+    ConfigError
+        If a scheduler is given, and a folder to stage slides in, or damage that is to be marked.
+    """
+    if scheduler is not None and (stage is not None or source.on_damage == "mark"):
+        raise ConfigError("--stage and --on-damage mark are for one machine; leave them out, or --scheduler")
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -11,7 +12,9 @@ MAKEFILE = Path(__file__).parents[1] / "Makefile"
 
 
 def make(folder: Path, target: str) -> str:
-    ended = subprocess.run(["make", target], cwd=folder, capture_output=True, text=True, check=True)
+    # The tests may themselves run under make, which would hand its flags and its level down.
+    env = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+    ended = subprocess.run(["make", target], cwd=folder, env=env, capture_output=True, text=True, check=True)
     return ended.stdout
 
 
